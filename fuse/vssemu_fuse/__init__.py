@@ -1,0 +1,1 @@
+"""FUSE programs: devicefs, the file system of a host's device objects."""

@@ -1,0 +1,1 @@
+"""vssemu: the Volume Shadow Copy Service on real Linux block devices."""

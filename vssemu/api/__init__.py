@@ -1,0 +1,1 @@
+"""The declared interfaces of vssemu and the clients made from them."""

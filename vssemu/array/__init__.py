@@ -1,0 +1,1 @@
+"""The storage array: pool, LUNs, masking, journal, engines."""

@@ -1,0 +1,1 @@
+"""Snapshot engines behind the engine protocol."""

@@ -1,0 +1,1 @@
+"""The host agent: volumes, arrival, the hold, device objects."""

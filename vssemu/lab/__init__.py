@@ -1,0 +1,1 @@
+"""Hosts as namespaces, clean-up, the demo."""

@@ -1,0 +1,1 @@
+"""One thin synchronous module a kernel facility; returns facts, raises OSError."""

@@ -1,0 +1,1 @@
+"""The provider runner and the providers that come with vssemu."""

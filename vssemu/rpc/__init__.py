@@ -1,0 +1,1 @@
+"""Varlink on unix streams: framing, interfaces, servers, clients, descriptor passing."""

@@ -1,0 +1,1 @@
+"""The VSS service: sessions, the creation sequence, registries, catalog."""

@@ -1,0 +1,1 @@
+"""The pure model of VSS: no I/O, no trio, no root."""
