@@ -1,0 +1,196 @@
+"""Enumerations of the VSS SDK with its names (without the prefix) and its numbers.
+
+Source: vss.h, vswriter.h (public headers); the VSS_* enumeration pages.
+"""
+
+from enum import IntEnum, IntFlag
+
+
+class SnapshotState(IntEnum):
+    """VSS_SNAPSHOT_STATE. Requesters only ever see CREATED."""
+
+    UNKNOWN = 0
+    PREPARING = 1
+    PROCESSING_PREPARE = 2
+    PREPARED = 3
+    PROCESSING_PRECOMMIT = 4
+    PRECOMMITTED = 5
+    PROCESSING_COMMIT = 6
+    COMMITTED = 7
+    PROCESSING_POSTCOMMIT = 8
+    PROCESSING_PREFINALCOMMIT = 9
+    PREFINALCOMMITTED = 10
+    PROCESSING_POSTFINALCOMMIT = 11
+    CREATED = 12
+    ABORTED = 13
+    DELETED = 14
+    POSTCOMMITTED = 15
+
+
+class WriterState(IntEnum):
+    """VSS_WRITER_STATE."""
+
+    UNKNOWN = 0
+    STABLE = 1
+    WAITING_FOR_FREEZE = 2
+    WAITING_FOR_THAW = 3
+    WAITING_FOR_POST_SNAPSHOT = 4
+    WAITING_FOR_BACKUP_COMPLETE = 5
+    FAILED_AT_IDENTIFY = 6
+    FAILED_AT_PREPARE_BACKUP = 7
+    FAILED_AT_PREPARE_SNAPSHOT = 8
+    FAILED_AT_FREEZE = 9
+    FAILED_AT_THAW = 10
+    FAILED_AT_POST_SNAPSHOT = 11
+    FAILED_AT_BACKUP_COMPLETE = 12
+    FAILED_AT_PRE_RESTORE = 13
+    FAILED_AT_POST_RESTORE = 14
+    FAILED_AT_BACKUPSHUTDOWN = 15
+
+
+class BackupType(IntEnum):
+    """VSS_BACKUP_TYPE."""
+
+    UNDEFINED = 0
+    FULL = 1
+    INCREMENTAL = 2
+    DIFFERENTIAL = 3
+    LOG = 4
+    COPY = 5
+    OTHER = 6
+
+
+class UsageType(IntEnum):
+    """VSS_USAGE_TYPE."""
+
+    UNDEFINED = 0
+    BOOTABLESYSTEMSTATE = 1
+    SYSTEMSERVICE = 2
+    USERDATA = 3
+    OTHER = 4
+
+
+class SourceType(IntEnum):
+    """VSS_SOURCE_TYPE."""
+
+    UNDEFINED = 0
+    TRANSACTEDDB = 1
+    NONTRANSACTEDDB = 2
+    OTHER = 3
+
+
+class ComponentType(IntEnum):
+    """VSS_COMPONENT_TYPE."""
+
+    UNDEFINED = 0
+    DATABASE = 1
+    FILEGROUP = 2
+
+
+class RestoreMethod(IntEnum):
+    """VSS_RESTOREMETHOD_ENUM."""
+
+    UNDEFINED = 0
+    RESTORE_IF_NOT_THERE = 1
+    RESTORE_IF_CAN_REPLACE = 2
+    STOP_RESTORE_START = 3
+    RESTORE_TO_ALTERNATE_LOCATION = 4
+    RESTORE_AT_REBOOT = 5
+    RESTORE_AT_REBOOT_IF_CANNOT_REPLACE = 6
+    CUSTOM = 7
+    RESTORE_STOP_START = 8
+
+
+class WriterRestore(IntEnum):
+    """VSS_WRITERRESTORE_ENUM."""
+
+    UNDEFINED = 0
+    NEVER = 1
+    IF_REPLACE_FAILS = 2
+    ALWAYS = 3
+
+
+class ObjectType(IntEnum):
+    """VSS_OBJECT_TYPE."""
+
+    UNKNOWN = 0
+    NONE = 1
+    SNAPSHOT_SET = 2
+    SNAPSHOT = 3
+    PROVIDER = 4
+
+
+class ProviderType(IntEnum):
+    """VSS_PROVIDER_TYPE."""
+
+    UNKNOWN = 0
+    SYSTEM = 1
+    SOFTWARE = 2
+    HARDWARE = 3
+    FILESHARE = 4
+
+
+class ApplicationLevel(IntEnum):
+    """VSS_APPLICATION_LEVEL: the order in which writers are frozen."""
+
+    UNKNOWN = 0
+    SYSTEM = 1
+    BACK_END = 2
+    FRONT_END = 3
+    SYSTEM_RM = 4
+
+
+class FileSpecBackupType(IntFlag):
+    """VSS_FILE_SPEC_BACKUP_TYPE."""
+
+    FULL_BACKUP_REQUIRED = 0x1
+    DIFFERENTIAL_BACKUP_REQUIRED = 0x2
+    INCREMENTAL_BACKUP_REQUIRED = 0x4
+    LOG_BACKUP_REQUIRED = 0x8
+    FULL_SNAPSHOT_REQUIRED = 0x100
+    DIFFERENTIAL_SNAPSHOT_REQUIRED = 0x200
+    INCREMENTAL_SNAPSHOT_REQUIRED = 0x400
+    LOG_SNAPSHOT_REQUIRED = 0x800
+    CREATED_DURING_BACKUP = 0x10000
+    ALL_BACKUP_REQUIRED = 0xF
+    ALL_SNAPSHOT_REQUIRED = 0xF00
+    DEFAULT = 0xF0F
+
+
+class BackupSchema(IntFlag):
+    """VSS_BACKUP_SCHEMA; 0 (UNDEFINED) means full backups only."""
+
+    UNDEFINED = 0
+    DIFFERENTIAL = 0x1
+    INCREMENTAL = 0x2
+    EXCLUSIVE_INCREMENTAL_DIFFERENTIAL = 0x4
+    LOG = 0x8
+    COPY = 0x10
+    TIMESTAMPED = 0x20
+    LAST_MODIFY = 0x40
+    LSN = 0x80
+    WRITER_SUPPORTS_NEW_TARGET = 0x100
+    WRITER_SUPPORTS_RESTORE_WITH_MOVE = 0x200
+    INDEPENDENT_SYSTEM_STATE = 0x400
+    ROLLFORWARD_RESTORE = 0x1000
+    RESTORE_RENAME = 0x2000
+    AUTHORITATIVE_RESTORE = 0x4000
+    WRITER_SUPPORTS_PARALLEL_RESTORES = 0x8000
+
+
+class ComponentFlags(IntFlag):
+    """VSS_COMPONENT_FLAGS."""
+
+    NONE = 0
+    BACKUP_RECOVERY = 0x1
+    APP_ROLLBACK_RECOVERY = 0x2
+    NOT_SYSTEM_STATE = 0x4
+
+
+class LunStateChange(IntFlag):
+    """What OnLunStateChange tells a provider. Source: VSS_HARDWARE_OPTIONS."""
+
+    NOTIFY_READ_WRITE = 0x100
+    NOTIFY_LUN_PRE_RECOVERY = 0x200
+    NOTIFY_LUN_POST_RECOVERY = 0x400
+    DO_MASK_LUNS = 0x800
