@@ -1,0 +1,106 @@
+"""The storage array as its two kinds of callers see it.
+
+An *initiator* (a host, known by its socket) sees the LUNs unmasked to it, the sets that it
+makes, and the copies whose full record it holds: a record carries the random page 0x80
+serial, so holding it is the right to the LUN. The *administrator* sees all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from vssemu.vss.identity import Initiator, LunId, SnapshotSetId
+from vssemu.vss.lun import LunInformation
+
+
+class LunKind(Enum):
+    """How a LUN came to be."""
+
+    BASE = "base"
+    DIFFERENTIAL = "differential"
+    PLEX = "plex"
+
+
+class LunState(Enum):
+    """The life of a LUN in the journal; the table is `vssemu.vss.lifecycle.LUN_NEXT`.
+
+    ready: a base LUN. prepared: a copy that is reserved, not yet taken. committed: taken,
+    mapped nowhere. claimed: surfaced to one host, once and for all. import-failed: surfaced,
+    but the import did not succeed; waits for the clean-up verb. independent: broken out of
+    its set, belongs to the administrator. deleting: going.
+    """
+
+    READY = "ready"
+    PREPARED = "prepared"
+    COMMITTED = "committed"
+    CLAIMED = "claimed"
+    IMPORT_FAILED = "import-failed"
+    INDEPENDENT = "independent"
+    DELETING = "deleting"
+
+
+class View(Enum):
+    """What of a LUN a descriptor opens: the LUN itself, or the scratch clone of a copy."""
+
+    LUN = "lun"
+    SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArrayLun:
+    """A LUN in the array's inventory. size, allocated: bytes."""
+
+    id: LunId
+    serial: str
+    size: int
+    allocated: int
+    kind: LunKind
+    engine: str
+    state: LunState
+    origin: LunId | None
+    set_id: SnapshotSetId | None
+    masked_to: tuple[Initiator, ...]
+    information: LunInformation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolStatus:
+    """The pool: bytes in all, free, and given to LUNs; where it lives; its file system."""
+
+    directory: str
+    image: str | None
+    filesystem: str
+    size: int
+    free: int
+    allocated: int
+    luns: int
+
+
+class ArrayInitiator(Protocol):
+    """What a host may do: its own LUNs, its own sets, the copies whose records it holds."""
+
+    async def luns(self) -> Sequence[ArrayLun]:
+        """Return the LUNs unmasked to this host."""
+        ...
+
+    async def prepare(
+        self, set_id: SnapshotSetId, luns: Sequence[LunId], kind: LunKind
+    ) -> None: ...
+    async def commit(self, set_id: SnapshotSetId) -> Sequence[LunInformation]: ...
+    async def abort(self, set_id: SnapshotSetId) -> None: ...
+    async def surface(self, records: Sequence[LunInformation]) -> None: ...
+    async def retract(self, records: Sequence[LunInformation]) -> None: ...
+    async def reclaim(self, record: LunInformation) -> None: ...
+
+
+class ArrayAdmin(Protocol):
+    """The administrator's role, on a socket outside the hosts."""
+
+    async def create_lun(self, size: int) -> ArrayLun: ...
+    async def delete_lun(self, lun: LunId) -> None: ...
+    async def extend_lun(self, lun: LunId, size: int) -> ArrayLun: ...
+    async def mask_lun(self, lun: LunId, initiator: Initiator) -> None: ...
+    async def unmask_lun(self, lun: LunId, initiator: Initiator) -> None: ...
+    async def inventory(self) -> Sequence[ArrayLun]: ...
+    async def pool_status(self) -> PoolStatus: ...
