@@ -1,0 +1,79 @@
+import errno
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from vssemu.linux import freeze, mount
+
+
+@pytest.fixture
+def directory(mounted):
+    fd = freeze.open_directory(mounted)
+    yield fd
+    os.close(fd)
+
+
+def blocked_in_kernel(thread):
+    """The state of one of our own threads, from /proc."""
+    stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_text()
+    return stat[stat.rindex(")") + 2] == "D"
+
+
+def test_a_writer_waits_for_the_thaw(mounted, directory):
+    freeze.syncfs(directory)
+    freeze.freeze(directory)
+    writer = threading.Thread(target=(mounted / "file").write_bytes, args=(b"x",))
+    try:
+        writer.start()
+        deadline = time.monotonic() + 5
+        while not blocked_in_kernel(writer):
+            assert time.monotonic() < deadline, "the writer was not blocked"
+    finally:
+        freeze.thaw(directory)
+        writer.join(10)
+    assert not writer.is_alive()
+    assert (mounted / "file").read_bytes() == b"x"
+
+
+def test_second_freeze_and_second_thaw_are_told_apart(mounted, directory):
+    freeze.freeze(directory)
+    try:
+        with pytest.raises(OSError, match="busy") as caught:
+            freeze.freeze(directory)
+        assert caught.value.errno == errno.EBUSY
+        assert caught.value.filename == str(mounted)
+    finally:
+        freeze.thaw(directory)
+    with pytest.raises(OSError, match="Invalid argument"):
+        freeze.thaw(directory)
+
+
+def test_a_path_descriptor_does_not_do(mounted):
+    fd = os.open(mounted, os.O_PATH)
+    try:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            freeze.freeze(fd)
+    finally:
+        os.close(fd)
+
+
+def test_a_file_system_that_is_shut_down_answers_eio(mounted, directory):
+    (mounted / "file").write_bytes(b"x")
+    freeze.shut_down(directory, freeze.Shutdown.FLUSH_DATA)
+    with pytest.raises(OSError, match="Input/output error"):
+        (mounted / "other").write_bytes(b"x")
+    mount.unmount(mounted, mount.UnmountFlag.DETACH)
+
+
+def test_tmpfs_cannot_be_frozen(scratch):
+    mount.mount("tmpfs", scratch, "tmpfs")
+    fd = freeze.open_directory(scratch)
+    try:
+        with pytest.raises(OSError, match=r"Operation not supported|Inappropriate"):
+            freeze.freeze(fd)
+    finally:
+        os.close(fd)
+        mount.unmount(scratch)
