@@ -1,0 +1,98 @@
+"""Reading a copy's raw device for the Image view.
+
+Owns one descriptor a copy, open only while somebody has the image file open, and the count
+of reads under way. Refuses to write, and to read a device that is not the copy's.
+
+The descriptor is opened without O_DIRECT on purpose: the kernel reads ahead on the device,
+and what it read is there again for the mounted tree.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import trio
+
+_SYS_DEVICES: Final = Path("/sys/dev/block")
+
+
+def open_block_device(major: int, minor: int) -> int:
+    """Open a block device read-only by its number and return the descriptor.
+
+    The node is the one in /dev that sysfs names; nothing is made. Raises OSError:
+    FileNotFoundError without node or device, ENODEV when the node is of another device.
+    """
+    uevent = (_SYS_DEVICES / f"{major}:{minor}" / "uevent").read_text(encoding="ascii")
+    facts = dict(line.partition("=")[::2] for line in uevent.splitlines())
+    node = Path("/dev") / facts["DEVNAME"]
+    fd = os.open(node, os.O_RDONLY | os.O_CLOEXEC)
+    seen = os.fstat(fd)
+    if not stat.S_ISBLK(seen.st_mode) or seen.st_rdev != os.makedev(major, minor):
+        os.close(fd)
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(node))
+    return fd
+
+
+class RawImage:
+    """The bytes of one copy, for any number of openers.
+
+    opener: returns a descriptor of the raw device, which then belongs to this object.
+    """
+
+    def __init__(self, opener: Callable[[], int]) -> None:
+        self._opener = opener
+        self._fd = -1
+        self._opened = 0
+        self._reading = 0
+        self._closed = trio.Event()
+        self._retired = False
+
+    def open(self) -> None:
+        """Count one opener in. Raises OSError; ESTALE after `retire`."""
+        self._check()
+        if self._fd < 0:
+            self._fd = self._opener()
+            self._closed = trio.Event()
+        self._opened += 1
+
+    def release(self) -> None:
+        """Count one opener out; the last one closes the device."""
+        self._opened -= 1
+        if not self._opened:
+            self._close_when_idle()
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes from `offset`, fewer at the end of the device.
+
+        Raises OSError; ESTALE after `retire`.
+        """
+        self._check()
+        self._reading += 1
+        try:
+            return await trio.to_thread.run_sync(os.pread, self._fd, length, offset)
+        finally:
+            self._reading -= 1
+            self._close_when_idle()
+
+    async def retire(self) -> None:
+        """Refuse everything from now on; return when the descriptor is closed."""
+        self._retired = True
+        self._close_when_idle()
+        if self._fd >= 0:
+            await self._closed.wait()
+
+    def _check(self) -> None:
+        if self._retired:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    def _close_when_idle(self) -> None:
+        if self._fd < 0 or self._reading or (self._opened and not self._retired):
+            return
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+        self._closed.set()

@@ -1,0 +1,142 @@
+"""The FUSE mount of devicefs: made nowhere, then put in the place of a dead one.
+
+Owns /dev/fuse, the mount options, and the order in which a restarted devicefs replaces the
+mount that its killed predecessor left. Refuses to replace one that still answers.
+
+A new mount slides in *beneath* the dead one (kernel 6.5), which is then detached. So the
+path never lacks a mount: until that instant walks whose names the kernel remembers still
+reach the trees mounted on the dead one. On older kernels the dead one is detached first,
+and for some microseconds the path shows the empty directory below.
+
+Source: move_mount(2); include/uapi/linux/fuse.h; Linux, fs/fuse/inode.c (fuse_fs_parameters).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vssemu.linux import mount
+from vssemu.linux.mount import MountAttribute, MountFacts, UnmountFlag
+
+FSTYPE: Final = "fuse.vssemu"
+_DEVICE: Final = Path("/dev/fuse")
+_SUBTYPE: Final = "vssemu"
+_BDI: Final = Path("/sys/class/bdi")
+READ_AHEAD_KIB: Final = 1024
+"""One FUSE request carries at most 1 MiB (libfuse 3.14)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetachedFuse:
+    """A FUSE file system mounted nowhere. Both descriptors belong to the holder."""
+
+    connection: int
+    mounted: int
+
+
+def make() -> DetachedFuse:
+    """Make a FUSE file system that nothing serves yet.
+
+    Read-only for root too, block devices allowed, permissions checked by the kernel.
+    Raises OSError: FileNotFoundError or EPERM for /dev/fuse, EPERM without CAP_SYS_ADMIN.
+    """
+    connection = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    options = {
+        "subtype": _SUBTYPE,
+        "fd": str(connection),
+        "rootmode": "40000",
+        "user_id": "0",
+        "group_id": "0",
+        "allow_other": None,
+        "default_permissions": None,
+    }
+    try:
+        mounted = mount.detached_mount(
+            "fuse",
+            "vssemu",
+            options,
+            read_only=True,
+            attributes=MountAttribute.NOSUID | MountAttribute.NOEXEC,
+        )
+    except OSError:
+        os.close(connection)
+        raise
+    return DetachedFuse(connection, mounted)
+
+
+def install(mounted: int, mountpoint: Path) -> None:
+    """Put a served FUSE mount at its place, instead of dead ones that are there.
+
+    May block while somebody else's FUSE mount there neither answers nor is dead.
+    Raises OSError: EBUSY when a devicefs that answers is mounted there, ENOENT, EINVAL.
+    """
+    dead = ours(mountpoint)
+    if dead and _answers(mountpoint):
+        raise OSError(errno.EBUSY, "another devicefs serves this mount point", str(mountpoint))
+    for _ in dead[1:]:
+        mount.unmount(mountpoint, UnmountFlag.DETACH)
+    if not dead:
+        _attach(mounted, mountpoint, beneath=False)
+        return
+    try:
+        _attach(mounted, mountpoint, beneath=True)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        mount.unmount(mountpoint, UnmountFlag.DETACH)
+        _attach(mounted, mountpoint, beneath=False)
+    else:
+        mount.unmount(mountpoint, UnmountFlag.DETACH)
+
+
+def remove(mounted: int) -> None:
+    """Detach an installed mount, and every tree mounted on its names.
+
+    What is open goes on reading. Nothing is done when somebody detached it before.
+    Raises OSError: EPERM.
+    """
+    try:
+        # The link leads to this very mount, whatever was mounted at its path since.
+        mount.unmount(f"/proc/self/fd/{mounted}", UnmountFlag.DETACH)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+
+
+def ours(mountpoint: Path) -> list[MountFacts]:
+    """Return the devicefs mounts at a path, dead or alive, the uppermost last."""
+    return [
+        each for each in mount.mounts() if each.mount_point == mountpoint and each.fstype == FSTYPE
+    ]
+
+
+def set_read_ahead(mountpoint: Path) -> None:
+    """Let the kernel read the Image view in the largest requests that FUSE carries.
+
+    The kernel's own default is 128 KiB. Raises OSError, such as EROFS for a read-only /sys.
+    """
+    device = ours(mountpoint)[-1].device
+    knob = _BDI / f"{device.major}:{device.minor}" / "read_ahead_kb"
+    knob.write_text(str(READ_AHEAD_KIB), encoding="ascii")
+
+
+def _attach(mounted: int, mountpoint: Path, *, beneath: bool) -> None:
+    directory = os.open(mountpoint, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        mount.attach(mounted, directory, beneath=beneath)
+    finally:
+        os.close(directory)
+
+
+def _answers(mountpoint: Path) -> bool:
+    try:
+        os.statvfs(mountpoint)
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            return False
+        raise
+    return True

@@ -1,0 +1,301 @@
+"""The FUSE requests of devicefs and their answers.
+
+Owns names, attributes, time-outs, access, and when a look-up waits. Refuses to mount
+anything: it asks, through `Surfacer`, and the service mounts.
+
+Access: the root directory is 0550 root:operators, so everybody else gets EACCES there from
+the kernel (default_permissions); below it nothing distinguishes one reader from another.
+
+Look-ups of `Device/<name>`, and why they are as they are:
+
+1.  A walker that asks for a name the kernel has no dentry of (a *fresh* look-up) holds a
+    place that every other walker of that name queues behind, the server too. Such a look-up
+    is therefore answered at once, with the bare directory and no time-out.
+2.  A look-up of a name whose dentry the kernel has is a re-validation; it holds no lock and
+    pins the dentry. Only this one waits for the tree. The kernel then crosses into the mount
+    that appeared meanwhile.
+3.  Whoever walked on into the bare directory gets ESTALE from everything there. For ESTALE
+    the kernel walks the path once more, forcing re-validation: that walk is of kind 2.
+4.  An error in answer to a re-validation makes the kernel drop the dentry, and with it
+    whatever is mounted on it or pinned. So a look-up of a name that exists never fails: when
+    the tree could not be mounted the use of the bare directory gives EIO.
+5.  The server's own threads are never kept waiting and never get ESTALE.
+6.  Once the tree is mounted the name is good for an hour: a walk needs devicefs no more, and
+    outlives it. The bare directory's attributes are never cached, nobody sees them then.
+7.  Listing gives the kernel dentries without time-out, which asks for nothing.
+
+Source: Linux 6.18, fs/fuse/dir.c (fuse_dentry_revalidate), fs/namei.c (lookup_fast,
+__lookup_slow, filename_lookup), fs/dcache.c (d_invalidate, d_alloc_parallel).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import pyfuse3
+from pyfuse3 import (
+    EntryAttributes,
+    FileHandleT,
+    FileInfo,
+    FileNameT,
+    FlagT,
+    FUSEError,
+    InodeT,
+    ReaddirToken,
+    RequestContext,
+    StatvfsData,
+    XAttrNameT,
+)
+
+from vssemu_fuse import names
+from vssemu_fuse.border import answered
+from vssemu_fuse.catalog import Catalog, Copy, Surface
+from vssemu_fuse.handles import Handles
+from vssemu_fuse.image import RawImage
+from vssemu_fuse.names import CopyName, View, ViewDirectory
+from vssemu_fuse.refusals import ReadOnlyOperations
+from vssemu_fuse.surfacing import Surfacer
+
+LONG: Final = 3600.0
+"""Seconds that names and attributes which devicefs itself invalidates are good for."""
+
+_DIRECTORY: Final = stat.S_IFDIR | 0o555
+_MODES: Final = {
+    View.DEVICE: _DIRECTORY,
+    View.RAW_DEVICE: stat.S_IFBLK | 0o440,
+    View.IMAGE: stat.S_IFREG | 0o440,
+    View.PROPERTIES: stat.S_IFREG | 0o444,
+}
+
+
+class DeviceOperations(ReadOnlyOperations):
+    """Answers the kernel from a catalog.
+
+    operators_gid: the group that may use the names. opener: opens a raw device read-only.
+    """
+
+    supports_dot_lookup = False
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        surfacer: Surfacer,
+        *,
+        operators_gid: int,
+        born_ns: int,
+        opener: Callable[[int, int], int],
+    ) -> None:
+        super().__init__()
+        self._catalog = catalog
+        self._surfacer = surfacer
+        self._gid = operators_gid
+        self._born_ns = born_ns
+        self._handles = Handles(opener)
+
+    async def retire(self, copy: Copy) -> None:
+        """Refuse what is open of a removed copy; return when its device is closed."""
+        self._surfacer.give_up(copy)
+        await self._handles.retire(copy)
+
+    @answered
+    async def lookup(
+        self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
+    ) -> EntryAttributes:
+        """Return the entry of a name, waiting for a tree by the rules above."""
+        if parent_inode == names.ROOT:
+            view = names.parse_view_name(name)
+            if view is None:
+                raise FUSEError(errno.ENOENT)
+            return self._granted(self._view_attributes(view))
+        parent = names.node_of(parent_inode)
+        if isinstance(parent, CopyName):
+            self._refuse_bare_use(parent, ctx)
+            raise FUSEError(errno.ENOENT)
+        copy = self._copy_called(name)
+        if copy is None or parent is None:
+            raise FUSEError(errno.ENOENT)
+        if parent.view is View.DEVICE and not self._is_server(ctx):
+            await self._wait_for_tree(copy)
+        return self._granted(self._attributes(copy, parent.view))
+
+    async def _wait_for_tree(self, copy: Copy) -> None:
+        if self._catalog.is_known_to_kernel(copy.inode(View.DEVICE)):
+            await self._surfacer.wait_surfaced(copy)
+            if self._catalog.numbered(copy.facts.number) is not copy:
+                raise FUSEError(errno.ENOENT)
+        elif copy.surface is Surface.FAILED:
+            copy.surface = Surface.BARE
+
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        """Take references back."""
+        self._catalog.forget(inode_list)
+
+    @answered
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        """Return attributes."""
+        if inode == names.ROOT:
+            return self._directory(names.ROOT, stat.S_IFDIR | 0o550)
+        node = names.node_of(inode)
+        if isinstance(node, ViewDirectory):
+            return self._view_attributes(node.view)
+        copy = self._living(node)
+        assert isinstance(node, CopyName)
+        if node.view is View.DEVICE:
+            self._refuse_bare_use(node, ctx)
+        return self._attributes(copy, node.view)
+
+    @answered
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        """Return the figures of a file system without room."""
+        figures = StatvfsData()
+        figures.f_bsize = figures.f_frsize = 4096
+        figures.f_namemax = 255
+        return figures
+
+    @answered
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        """Return the inode as handle; a bare Device directory opens for the server alone."""
+        node = names.node_of(inode)
+        if isinstance(node, CopyName):
+            self._refuse_bare_use(node, ctx)
+        return inode
+
+    @answered
+    async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
+        """List a directory without surfacing anything; positions are copy numbers."""
+        if fh == names.ROOT:
+            for position, view in enumerate(list(View)[start_id:], start_id + 1):
+                self._list(token, view.value, self._view_attributes(view), position)
+            return
+        node = names.node_of(fh)
+        if not isinstance(node, ViewDirectory):
+            self._living(node)
+            return
+        for copy in self._catalog.after(start_id):
+            number = copy.facts.number
+            attributes = self._attributes(copy, node.view)
+            if not self._list(token, names.copy_name(number), attributes, number):
+                return
+
+    @answered
+    async def releasedir(self, fh: FileHandleT) -> None:
+        """Forget an open directory."""
+
+    @answered
+    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        """Open a file of the Image or the Properties view for reading."""
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            raise FUSEError(errno.EROFS)
+        node = names.node_of(inode)
+        copy = self._living(node)
+        assert isinstance(node, CopyName)
+        if node.view is View.PROPERTIES:
+            # The text may change under the same inode: nothing of it is cached.
+            return FileInfo(fh=self._handles.add_document(copy), direct_io=True)
+        assert node.view is View.IMAGE
+        return FileInfo(fh=self._handles.add_image(copy), keep_cache=True)
+
+    @answered
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        """Return bytes of an open file."""
+        opened = self._handles.get(fh)
+        if isinstance(opened, RawImage):
+            return await opened.read(off, size)
+        if self._catalog.numbered(opened.copy.facts.number) is not opened.copy:
+            raise FUSEError(errno.ESTALE)
+        return opened.document[off : off + size]
+
+    @answered
+    async def release(self, fh: FileHandleT) -> None:
+        """Close an open file."""
+        self._handles.remove(fh)
+
+    @answered
+    async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
+        """Return one member of the properties."""
+        try:
+            return self._xattrs(inode)[name]
+        except KeyError:
+            raise FUSEError(pyfuse3.ENOATTR) from None
+
+    @answered
+    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
+        """Return the names of the properties' members."""
+        return list(self._xattrs(inode))
+
+    def _xattrs(self, inode: InodeT) -> dict[bytes, bytes]:
+        node = names.node_of(inode)
+        return self._living(node).xattrs if isinstance(node, CopyName) else {}
+
+    def _copy_called(self, name: bytes) -> Copy | None:
+        number = names.parse_copy_name(name)
+        return None if number is None else self._catalog.numbered(number)
+
+    def _living(self, node: CopyName | ViewDirectory | None) -> Copy:
+        copy = self._catalog.named(node) if isinstance(node, CopyName) else None
+        if copy is None:
+            raise FUSEError(errno.ESTALE)
+        return copy
+
+    def _refuse_bare_use(self, name: CopyName, ctx: RequestContext) -> None:
+        """Let only the server use the directory that a tree ought to cover."""
+        copy = self._living(name)
+        if self._is_server(ctx):
+            return
+        if copy.surface is Surface.FAILED:
+            raise FUSEError(errno.EIO)
+        # Somebody unmounted the tree, or walks in a mount namespace that never had it.
+        copy.surface = Surface.BARE
+        raise FUSEError(errno.ESTALE)
+
+    def _is_server(self, ctx: RequestContext) -> bool:
+        # A request carries the number of a thread, not of its process.
+        server = self._catalog.server_pid
+        return server > 0 and ctx.uid == 0 and Path(f"/proc/{server}/task/{ctx.pid}").exists()
+
+    def _granted(self, entry: EntryAttributes) -> EntryAttributes:
+        self._catalog.count_lookup(entry.st_ino)
+        return entry
+
+    def _list(self, token: ReaddirToken, name: str, entry: EntryAttributes, position: int) -> bool:
+        listed = pyfuse3.readdir_reply(token, name.encode(), entry, position)
+        if listed:
+            self._catalog.count_lookup(entry.st_ino)
+        return listed
+
+    def _view_attributes(self, view: View) -> EntryAttributes:
+        return self._directory(names.inode_of(ViewDirectory(view)), _DIRECTORY)
+
+    def _directory(self, inode: int, mode: int) -> EntryAttributes:
+        entry = EntryAttributes()
+        entry.st_ino = InodeT(inode)
+        entry.st_mode = mode
+        entry.st_nlink = 2
+        entry.st_gid = self._gid
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = self._born_ns
+        entry.entry_timeout = entry.attr_timeout = LONG
+        return entry
+
+    def _attributes(self, copy: Copy, view: View) -> EntryAttributes:
+        entry = self._directory(copy.inode(view), _MODES[view])
+        entry.generation = copy.generation
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = copy.born_ns
+        if view is View.DEVICE:
+            entry.attr_timeout = 0
+            entry.entry_timeout = LONG if copy.surface is Surface.MOUNTED else 0
+            return entry
+        entry.st_nlink = 1
+        if view is View.RAW_DEVICE:
+            entry.st_rdev = os.makedev(copy.facts.raw_major, copy.facts.raw_minor)
+        elif view is View.IMAGE:
+            entry.st_size = copy.facts.size
+            entry.st_blocks = -(-copy.facts.size // 512)
+            entry.st_blksize = 1 << 20
+        else:
+            entry.st_size = len(copy.document)
+        return entry
