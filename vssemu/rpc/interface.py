@@ -173,6 +173,8 @@ class Interface:
         """
         if scoped and self.scope is None:
             raise TypeError(f"{self.name} has no scope")
+        if more and (operation or sends_descriptor):
+            raise TypeError(f"{self.name}: a stream is no operation and carries no descriptor")
 
         def declare(stub: Callable[P, R]) -> Method[P, R]:
             wire_name = name or camel_case(stub.__name__)
