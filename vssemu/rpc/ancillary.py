@@ -19,7 +19,7 @@ ANCILLARY_BYTES = socket.CMSG_SPACE((MAX_DESCRIPTORS + 1) * array.array("i").ite
 Ancillary = tuple[int, int, bytes]
 
 
-def with_descriptor(descriptor: int | None) -> list[tuple[int, int, array.array[int]]]:
+def with_descriptor(descriptor: int | None) -> list[tuple[int, int, "array.array[int]"]]:
     """Return the ancillary data that carries one descriptor, or none."""
     if descriptor is None:
         return []

@@ -54,8 +54,8 @@ def _visit(table: TypeTable, method: Method[..., Any]) -> None:
 
 def _record(table: TypeTable, record: type, numbers_told: set[type]) -> str:
     if issubclass(record, enum.Enum):
-        values = ", ".join(str(member.value) for member in record)
-        return f"{_comment(_doc(record))}type {record.__name__} ({values})"
+        values = _listed([str(member.value) for member in record])
+        return f"{_comment(_doc(record))}type {record.__name__} {values}"
     fields = fields_of(record)
     texts = {name: table.text(annotation, record.__name__) for name, annotation in fields.items()}
     comment = _comment(_doc(record)) + _notes(fields, numbers_told)
@@ -100,7 +100,10 @@ def _text(table: TypeTable, annotation: Any, *, nullable: bool) -> str:
 
 
 def _struct(fields: Mapping[str, str]) -> str:
-    parts = [f"{name}: {text}" for name, text in fields.items()]
+    return _listed([f"{name}: {text}" for name, text in fields.items()])
+
+
+def _listed(parts: list[str]) -> str:
     if sum(map(len, parts)) + 2 * len(parts) <= _WIDTH - 40:
         return f"({', '.join(parts)})"
     return "(\n" + ",\n".join(f"  {part}" for part in parts) + "\n)"

@@ -16,7 +16,7 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 import msgspec
 
@@ -151,6 +151,27 @@ class Interface:
             check_field_name(scope[0], name)
             self.types.text(scope[1], f"{name}, scope")
 
+    @overload
+    def method(
+        self,
+        *,
+        operation: Literal[True],
+        scoped: bool | None = None,
+        name: str | None = None,
+    ) -> Callable[[Callable[P, Any]], Method[P, str]]: ...
+
+    @overload
+    def method(
+        self,
+        *,
+        returns: str | None = None,
+        more: bool = False,
+        operation: Literal[False] = False,
+        scoped: bool | None = None,
+        sends_descriptor: bool = False,
+        name: str | None = None,
+    ) -> Callable[[Callable[P, R]], Method[P, R]]: ...
+
     def method(
         self,
         *,
@@ -160,13 +181,15 @@ class Interface:
         scoped: bool | None = None,
         sends_descriptor: bool = False,
         name: str | None = None,
-    ) -> Callable[[Callable[P, R]], Method[P, R]]:
+    ) -> Callable[[Callable[P, Any]], Method[P, Any]]:
         """Declare the decorated stub as a method of this interface.
 
         returns: the name of the single reply field. Without it a dataclass result is
         flattened into reply fields and None makes an empty reply.
-        more: the result annotation is the type of one element of a stream.
-        operation: the stub returns str (the operation id); the field is `operation`.
+        more: the result annotation is the type of one element of a stream; None makes a
+        stream of bare prompts.
+        operation: whatever the stub says, the result is a str, the operation id, in the
+        reply field `operation`.
         scoped: whether the interface's scope is carried; default: if there is one.
         name: on the wire, where CamelCase of the function's name is not it.
         Raises TypeError for whatever varlink or this room cannot carry.
@@ -176,7 +199,7 @@ class Interface:
         if more and (operation or sends_descriptor):
             raise TypeError(f"{self.name}: a stream is no operation and carries no descriptor")
 
-        def declare(stub: Callable[P, R]) -> Method[P, R]:
+        def declare(stub: Callable[P, Any]) -> Method[P, Any]:
             wire_name = name or camel_case(stub.__name__)
             where = f"{self.name}.{wire_name}"
             if not MEMBER_NAME.match(wire_name) or wire_name in self.methods:
@@ -186,8 +209,10 @@ class Interface:
             signature = inspect.signature(stub)
             annotations = self._annotations(signature, hints, carries_scope, where)
             parameters, defaults = _parameters(wire_name, signature, annotations, where)
-            field = returns or ("operation" if operation else None)
-            method: Method[P, R] = Method(
+            field = "operation" if operation else returns
+            if operation:
+                hints["return"] = str
+            method: Method[P, Any] = Method(
                 interface=self,
                 name=wire_name,
                 function_name=stub.__name__,
@@ -196,7 +221,7 @@ class Interface:
                 annotations=annotations,
                 parameters=parameters,
                 defaults=defaults,
-                result=_result(self.types, hints, field, more, where),
+                result=_result(self.types, hints, field, where),
                 more=more,
                 operation=operation,
                 scoped=carries_scope,
@@ -257,14 +282,14 @@ def _parameters(
 
 
 def _result(
-    types: TypeTable, hints: Mapping[str, Any], field: str | None, more: bool, where: str
+    types: TypeTable, hints: Mapping[str, Any], field: str | None, where: str
 ) -> Result[Any]:
     if "return" not in hints:
         raise TypeError(f"{where}: the result must be annotated")
     annotation = hints["return"]
     if annotation is type(None):
-        if field is not None or more:
-            raise TypeError(f"{where}: None is no {'stream element' if more else 'reply field'}")
+        if field is not None:
+            raise TypeError(f"{where}: None is no reply field")
         return Result(annotation=None, field=None, record=None)
     types.text(annotation, f"{where} -> result")
     if field is not None:
