@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from vssemu.rpc.interface import Interface
+from vssemu.rpc.interface import Declared, Interface
 from vssemu.vss.enums import ProviderType
 from vssemu.vss.identity import ProviderId
 from vssemu.vss.snapshot import ProviderProperties
@@ -22,16 +22,16 @@ def register_provider(
     config: dict[str, str],
 ) -> None:
     """Register a provider. command: started on demand, with a listening socket."""
-    ...
+    raise Declared
 
 
 @registry.method()
 def unregister_provider(provider_id: ProviderId) -> None:
     """Unregister a provider that is not in use."""
-    ...
+    raise Declared
 
 
 @registry.method(returns="providers")
 def query_providers() -> list[ProviderProperties]:
     """Return the registered providers."""
-    ...
+    raise Declared

@@ -4,7 +4,7 @@ Subscribe streams events; answers come on a second connection. A writer whose su
 connection ends is gone.
 """
 
-from vssemu.rpc.interface import Interface
+from vssemu.rpc.interface import Declared, Interface
 from vssemu.vss.writer import WriterEvent, WriterFailure, WriterIdentity
 
 writer = Interface("io.vssemu.Writer", __doc__)
@@ -13,7 +13,7 @@ writer = Interface("io.vssemu.Writer", __doc__)
 @writer.method(more=True, returns="event")
 def subscribe(writer: WriterIdentity) -> WriterEvent:
     """Stream this writer's events. The first one has no event_id and tells the instance id."""
-    ...
+    raise Declared
 
 
 @writer.method()
@@ -23,6 +23,8 @@ def answer(
     failure: WriterFailure | None = None,
     document: str | None = None,
 ) -> None:
-    """Answer an event. document: the Writer Metadata Document for Identify, else the
-    writer's changed part of the Backup Components Document."""
-    ...
+    """Answer an event.
+
+    document: the Writer Metadata Document for Identify, else the writer's changed part of the Backup Components Document.
+    """
+    raise Declared

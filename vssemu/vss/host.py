@@ -99,7 +99,8 @@ class DeviceObject:
 @dataclass(kw_only=True, slots=True)
 class Held:
     """A hold. seconds: how long writes were held, from the first freeze to the last thaw;
-    0.0 until its end."""
+    0.0 until its end.
+    """
 
     volumes: tuple[str, ...]
     seconds: float = 0.0

@@ -17,7 +17,7 @@ from vssemu.vss.identity import Initiator, SnapshotId, SnapshotSetId
 from vssemu.vss.lun import Lun, LunInformation
 
 
-class ProviderFailure(Exception):  # noqa: N818  (a provider "fails"; VssError is the requester's view)
+class ProviderFailure(Exception):
     """The one exception that a provider may let out.
 
     hresult: one of the documented provider codes, see `hresult.PROVIDER_RETURNS`.

@@ -45,7 +45,8 @@ class WriterIdentity:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SnapshotVolume:
     """A volume of the set. device_name: the copy's device object, set only in PostSnapshot
-    and only for a copy that is on this host."""
+    and only for a copy that is on this host.
+    """
 
     volume: str
     device_name: str | None = None

@@ -28,10 +28,15 @@ MAX_CABINET: Final = 64 * 1024 * 1024
 MAX_CONTENT: Final = 256 * 1024 * 1024
 """Most bytes that a cabinet may unpack to."""
 
+MAX_BLOCKS: Final = 2 * MAX_CONTENT // 0x8000
+"""Most data blocks read; a full one holds 32 KiB."""
+MAX_MEMBERS: Final = 4096
+
 _OLDEST: Final = datetime(1980, 1, 1, tzinfo=UTC)
 _HEADER: Final = struct.Struct("<4sxxxxIxxxxIxxxxBBHHHHH")
 _FOLDER: Final = struct.Struct("<IHH")
 _BLOCK: Final = struct.Struct("<IHH")
+_FILE: Final = struct.Struct("<IIHHHH")
 _HAS_RESERVE: Final = 4
 _COMPRESSIONS: Final = {2: "Quantum", 3: "LZX"}
 
@@ -117,20 +122,39 @@ def _check_headers(data: bytes) -> None:
     if not data.startswith(b"MSCF"):
         raise _bad("the file is not a cabinet")
     try:
-        content = 0
-        for compression, size in _blocks(data):
-            content += size
-            if compression in _COMPRESSIONS:
-                raise InvalidArgument(
-                    f"cabinet: it is packed with {_COMPRESSIONS[compression]}, which cannot be"
-                    " read here",
-                    hint="unpack it with cabextract and pack the members again with MSZIP",
-                    item=_COMPRESSIONS[compression],
-                )
-            if content > MAX_CONTENT:
-                raise _bad(f"it unpacks to more than the limit of {MAX_CONTENT} bytes")
+        _check_blocks(data)
+        if sum(_member_sizes(data)) > MAX_CONTENT:
+            raise _bad(f"its members are larger than the limit of {MAX_CONTENT} bytes")
     except struct.error as cause:
         raise _bad("it is cut off") from cause
+
+
+def _check_blocks(data: bytes) -> None:
+    content = 0
+    for number, (compression, size) in enumerate(_blocks(data)):
+        if compression in _COMPRESSIONS:
+            raise InvalidArgument(
+                f"cabinet: it is packed with {_COMPRESSIONS[compression]}, which cannot be"
+                " read here",
+                hint="unpack it with cabextract and pack the members again with MSZIP",
+                item=_COMPRESSIONS[compression],
+            )
+        content += size
+        if content > MAX_CONTENT or number >= MAX_BLOCKS:
+            raise _bad(f"it unpacks to more than the limit of {MAX_CONTENT} bytes")
+
+
+def _member_sizes(data: bytes) -> Iterator[int]:
+    header = _HEADER.unpack_from(data)
+    at, members = header[2], header[6]
+    if members > MAX_MEMBERS:
+        raise _bad(f"{members} members are more than the limit of {MAX_MEMBERS}")
+    for _ in range(members):
+        yield _FILE.unpack_from(data, at)[0]
+        end = data.find(b"\0", at + _FILE.size, at + _FILE.size + 256)
+        if end < 0:
+            raise _bad("a member has no name")
+        at = end + 1
 
 
 def _blocks(data: bytes) -> Iterator[tuple[int, int]]:

@@ -17,20 +17,21 @@ from vssemu.vss.identity import GUID_NULL, ProviderId, SnapshotId, SnapshotSetId
 
 NAME = "cabinet manifest"
 BCD_MEMBER = "BCDocument.xml"
+_NO_PROVIDER = ProviderId(GUID_NULL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ManifestCopy:
-    """A shadow copy in the manifest.
+    r"""A shadow copy in the manifest.
 
-    original_volume: the drive letter path (`F:\\`) or other name that the script gave; the
+    original_volume: the drive letter path (`F:\`) or other name that the script gave; the
     Backup Components Document does not have it. provider_id: GUID_NULL when none was named.
     """
 
     snapshot_id: SnapshotId
     alias: str
     original_volume: str
-    provider_id: ProviderId = ProviderId(GUID_NULL)
+    provider_id: ProviderId = _NO_PROVIDER
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

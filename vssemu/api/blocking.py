@@ -1,0 +1,190 @@
+"""The blocking client: for scripts, plain tests, and threads of asyncio programs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, ParamSpec, Self, TypeVar, overload
+
+from vssemu.api import plans
+from vssemu.api import requester as table
+from vssemu.api.errors import decode_error
+from vssemu.rpc import client as rpc
+from vssemu.rpc import interface
+from vssemu.vss.hresult import Hresult
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+VSS_SOCKET = Path("/run/vssemu/vss.sock")
+"""The VSS service of this host."""
+
+
+def connect(path: str | Path = VSS_SOCKET) -> "Vss":
+    """Connect to the VSS service that listens at `path`. Raises OSError with the path."""
+    return Vss(rpc.connect(path, decode_error=decode_error))
+
+
+class Vss:
+    """A connection to a VSS service; a context manager."""
+
+    def __init__(self, client: rpc.Client) -> None:
+        self.client = client
+
+    def backup_components(self) -> "BackupComponents":
+        """Return a new IVssBackupComponents object; it is released with this connection."""
+        return BackupComponents(self.client, self._run(plans.opened()))
+
+    def _run(self, plan: plans.Plan[R]) -> R:
+        return _run(self.client, plan)
+
+    def close(self) -> None:
+        """Close the connection; its objects are released, auto-release copies end."""
+        self.client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _run(client: rpc.Client, plan: plans.Plan[R]) -> R:
+    try:
+        step = next(plan)
+        while True:
+            try:
+                result = client.call(step.method, *step.arguments, **step.keywords)
+            except Exception as error:  # noqa: BLE001  (thrown into the plan, which may let it out)
+                step = plan.throw(error)
+            else:
+                step = plan.send(result)
+    except StopIteration as end:
+        returned: R = end.value
+        return returned
+
+
+class Method(Generic[P, R]):
+    """A plan as a method that blocks until it is done."""
+
+    def __init__(self, plan: Callable[P, plans.Plan[R]]) -> None:
+        self.plan = plan
+        self.__doc__ = plan.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: "BackupComponents", owner: type) -> Callable[P, R]: ...
+    def __get__(self, instance: "BackupComponents | None", owner: type) -> Self | Callable[P, R]:
+        """Return the bound method."""
+        if instance is None:
+            return self
+
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            return _run(instance.client, self.plan(*args, **kwargs))
+
+        call.__doc__ = self.__doc__
+        return call
+
+
+class Operation:
+    """An asynchronous method of VSS: call it to wait for its end, or `begin` it."""
+
+    def __init__(self, method: interface.Method[[], str]) -> None:
+        self.method = method
+        self.__doc__ = method.doc
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: "BackupComponents", owner: type) -> "BoundOperation": ...
+    def __get__(self, instance: "BackupComponents | None", owner: type) -> "Self | BoundOperation":
+        """Return the bound operation."""
+        return self if instance is None else BoundOperation(instance.client, self.method)
+
+
+class BoundOperation:
+    """An asynchronous method of one object."""
+
+    def __init__(self, client: rpc.Client, method: interface.Method[[], str]) -> None:
+        self._client = client
+        self._method = method
+
+    def __call__(self) -> Hresult:
+        """Begin, wait for the end, and return the success HRESULT. Raises VssError."""
+        return self.begin().wait()
+
+    def begin(self) -> "Async":
+        """Begin and return the IVssAsync object."""
+        return Async(self._client, self._client.call(self._method))
+
+
+class Async:
+    """IVssAsync: an operation under way."""
+
+    def __init__(self, client: rpc.Client, operation: str) -> None:
+        self._client = client
+        self.operation = operation
+
+    def wait(self, timeout: float | None = None) -> Hresult:
+        """Wait for the end, or `timeout` seconds.
+
+        Returns the success code it ended with, or VSS_S_ASYNC_PENDING. Raises the VssError
+        that it ended with.
+        """
+        return _run(self._client, plans.waited(self.operation, timeout))
+
+    def query_status(self) -> Hresult:
+        """Return how it stands. Raises the VssError that it ended with."""
+        return plans.check(self._client.call(table.query_status, self.operation))
+
+    def cancel(self) -> Hresult:
+        """Cancel it: S_OK, or how it ended already."""
+        return plans.check(self._client.call(table.cancel, self.operation))
+
+
+class BackupComponents:
+    """IVssBackupComponents. Leaving the block releases it; by an exception, aborts first."""
+
+    def __init__(self, client: rpc.Client, session: str) -> None:
+        self.session = session
+        self.client = client.scoped(session)
+
+    initialize_for_backup = Method(plans.plain(table.initialize_for_backup))
+    set_context = Method(plans.plain(table.set_context))
+    set_backup_state = Method(plans.plain(table.set_backup_state))
+    gather_writer_metadata = Method(plans.gather_writer_metadata)
+    writer_metadata = Method(plans.writer_metadata)
+    add_component = Method(plans.add_component)
+    start_snapshot_set = Method(plans.plain(table.start_snapshot_set))
+    add_to_snapshot_set = Method(plans.plain(table.add_to_snapshot_set))
+    is_volume_supported = Method(plans.plain(table.is_volume_supported))
+    prepare_for_backup = Operation(table.prepare_for_backup)
+    do_snapshot_set = Operation(table.do_snapshot_set)
+    gather_writer_status = Method(plans.gather_writer_status)
+    save_as_xml = Method(plans.plain(table.save_as_xml))
+    import_snapshots = Operation(table.import_snapshots)
+    get_snapshot_properties = Method(plans.plain(table.get_snapshot_properties))
+    query = Method(plans.plain(table.query))
+    query_providers = Method(plans.plain(table.query_providers))
+    delete_snapshots = Method(plans.plain(table.delete_snapshots))
+    break_snapshot_set = Method(plans.plain(table.break_snapshot_set))
+    expose_snapshot = Method(plans.plain(table.expose_snapshot))
+    unexpose_snapshot = Method(plans.plain(table.unexpose_snapshot))
+    set_backup_succeeded = Method(plans.set_backup_succeeded)
+    backup_complete = Operation(table.backup_complete)
+    abort_backup = Method(plans.plain(table.abort_backup))
+    release = Method(plans.plain(table.release))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.release()
+        else:
+            _run(self.client, plans.left_by_exception())

@@ -1,0 +1,148 @@
+"""What a lab consists of: hosts, volumes, pool, engine; read from options or a TOML file."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from vssemu.vss.errors import InvalidArgument
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,30}\Z")
+_SIZE = re.compile(r"(?P<number>[0-9]+)(?P<unit>[KMGT]?)(i?B)?\Z", re.IGNORECASE)
+_VOLUME = re.compile(
+    r"(?P<letter>[A-Za-z]):=(?P<size>[^:@]+)(:(?P<fs>[a-z0-9]+))?(@(?P<host>.+))?\Z"
+)
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+MIB = 1 << 20
+ENGINES = ("reflink",)
+FILESYSTEMS = ("ext4",)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VolumeSpec:
+    """A LUN with one volume on it. letter: capital, without colon. size: bytes."""
+
+    letter: str
+    size: int
+    filesystem: str = "ext4"
+    host: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabConfig:
+    """A lab. Volumes without a host go to the first one. pool: None is the lab's own."""
+
+    name: str = "lab"
+    hosts: tuple[str, ...] = ("systemOne", "systemTwo")
+    volumes: tuple[VolumeSpec, ...] = ()
+    pool: str | None = None
+    engine: str = "reflink"
+
+    def host_of(self, volume: VolumeSpec) -> str:
+        """Return the host that a volume's LUN is unmasked to at first."""
+        return volume.host or self.hosts[0]
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that `512M`, `2G`, `2GiB` or a plain number mean.
+
+    Raises InvalidArgument.
+    """
+    match = _SIZE.match(text.strip())
+    if match is None:
+        raise InvalidArgument(
+            f"size {text!r} is not a number with K, M, G or T", hint="for example 2G", item=text
+        )
+    return int(match["number"]) * _UNITS[match["unit"].upper()]
+
+
+def parse_volume(text: str) -> VolumeSpec:
+    """Return the volume that `F:=2G`, `F:=2G:ext4` or `F:=2G:ext4@systemOne` describes.
+
+    Raises InvalidArgument, also for a size below 16 MiB or not a multiple of 1 MiB.
+    """
+    match = _VOLUME.match(text)
+    if match is None:
+        raise InvalidArgument(
+            f"volume {text!r} is not LETTER:=SIZE[:FILESYSTEM][@HOST]",
+            hint="for example F:=2G:ext4",
+            item=text,
+        )
+    size = parse_size(match["size"])
+    if size < 16 * MIB or size % MIB:
+        raise InvalidArgument(
+            f"volume {text!r}: the size is below 16 MiB or no multiple of 1 MiB", item=text
+        )
+    filesystem = match["fs"] or "ext4"
+    if filesystem not in FILESYSTEMS:
+        raise InvalidArgument(
+            f"volume {text!r}: file system {filesystem} is not supported",
+            hint=f"use one of {', '.join(FILESYSTEMS)}",
+            item=filesystem,
+        )
+    return VolumeSpec(
+        letter=match["letter"].upper(), size=size, filesystem=filesystem, host=match["host"]
+    )
+
+
+def checked(config: LabConfig) -> LabConfig:
+    """Return the configuration. Raises InvalidArgument with the item that is wrong."""
+    for name in (config.name, *config.hosts):
+        if not _NAME.match(name):
+            raise InvalidArgument(
+                f"name {name!r}: letters, digits and dashes, at most 31, are allowed", item=name
+            )
+    if not config.hosts or len(set(config.hosts)) != len(config.hosts):
+        raise InvalidArgument("a lab needs at least one host, each named once")
+    if config.engine not in ENGINES:
+        raise InvalidArgument(
+            f"engine {config.engine!r} is not known",
+            hint=f"use one of {', '.join(ENGINES)}",
+            item=config.engine,
+        )
+    taken: set[tuple[str, str]] = set()
+    for volume in config.volumes:
+        host = config.host_of(volume)
+        if host not in config.hosts:
+            raise InvalidArgument(f"volume {volume.letter}: no host {host!r}", item=host)
+        if (host, volume.letter) in taken:
+            raise InvalidArgument(f"volume {volume.letter}: is given twice", item=volume.letter)
+        taken.add((host, volume.letter))
+    if config.pool is not None and not Path(config.pool).is_absolute():
+        raise InvalidArgument(f"pool {config.pool!r} is not an absolute path", item=config.pool)
+    return config
+
+
+def load_toml(path: Path) -> dict[str, object]:
+    """Return the fields of a lab file, volumes in the same notation as the option.
+
+    Raises InvalidArgument for a file that is missing, not TOML, or has unknown keys.
+    """
+    try:
+        table = msgspec.toml.decode(path.read_bytes())
+    except OSError as error:
+        raise InvalidArgument(f"{path}: {error.strerror}", item=str(path)) from error
+    except msgspec.DecodeError as error:
+        raise InvalidArgument(f"{path}: {error}", item=str(path)) from error
+    known = {"name", "hosts", "volumes", "pool", "engine"}
+    if not isinstance(table, dict) or (strange := set(table) - known):
+        raise InvalidArgument(
+            f"{path}: unknown keys {sorted(strange)}", hint=f"known: {sorted(known)}"
+        )
+    return table
+
+
+def encode(config: LabConfig) -> bytes:
+    """Return the configuration as JSON, for the state directory."""
+    return msgspec.json.encode(config)
+
+
+def decode(data: bytes) -> LabConfig:
+    """Return the configuration of a state directory. Raises InvalidArgument when spoilt."""
+    try:
+        return msgspec.json.decode(data, type=LabConfig)
+    except msgspec.DecodeError as error:
+        raise InvalidArgument(
+            f"the lab's own record is spoilt: {error}", hint="vssemu lab down --force"
+        ) from error
