@@ -35,6 +35,7 @@ _FSOPEN_CLOEXEC: Final = 1
 _FSMOUNT_CLOEXEC: Final = 1
 _MOVE_FROM_EMPTY_PATH: Final = 0x04
 _MOVE_TO_EMPTY_PATH: Final = 0x40
+_MOVE_BENEATH: Final = 0x200
 _SET_FLAG: Final = 0
 _SET_STRING: Final = 1
 _CMD_CREATE: Final = 6
@@ -247,18 +248,20 @@ def detached_mount(
         os.close(context)
 
 
-def attach(mounted: int, directory: int) -> None:
+def attach(mounted: int, directory: int, *, beneath: bool = False) -> None:
     """Put a detached mount, or a clone of a tree, onto the directory of a descriptor.
 
     mounted: from `detached_mount` or `clone_tree`; it stays open and usable.
     directory: any descriptor of the directory, O_PATH too. No path is walked: the mount
     lands there even while a look-up of that directory's name is under way.
+    beneath: slide the mount in below the one whose root the directory is (kernel 6.5;
+    EINVAL before); nothing is seen of it until that one is unmounted.
     Raises OSError naming the directory: ENOTDIR, EINVAL when it was attached before or the
     directory is of another mount namespace.
     """
     empty = ctypes.create_string_buffer(b"")
     pointer = ctypes.addressof(empty)
-    flags = _MOVE_FROM_EMPTY_PATH | _MOVE_TO_EMPTY_PATH
+    flags = _MOVE_FROM_EMPTY_PATH | _MOVE_TO_EMPTY_PATH | (_MOVE_BENEATH if beneath else 0)
     name = libc.name_of(directory)
     libc.syscall("move_mount", mounted, pointer, directory, pointer, flags, filename=name)
 
