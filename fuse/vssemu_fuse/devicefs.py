@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -68,7 +69,7 @@ async def serve(
         lists = copies.lists()
         first = await anext(lists)
         catalog.apply(first, now_ns=born_ns)
-        async with _session(operations) as mounted, _installed(mounted, mountpoint):
+        async with _session(operations, mountpoint):
             await copies.settled(first.revision)
             task_status.started()
             _log.info("serving", mountpoint=str(mountpoint), copies=len(first.copies))
@@ -79,29 +80,41 @@ async def serve(
         nursery.cancel_scope.cancel()
 
 
-@asynccontextmanager
-async def _session(operations: DeviceOperations) -> AsyncIterator[int]:
-    """Answer a new FUSE mount's requests during the block; its descriptor is the value.
+async def cancel_on_signal(scope: trio.CancelScope) -> None:
+    """Cancel a scope at the first SIGTERM or SIGINT."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            _log.info("leaving", signal=signal.Signals(number).name)
+            scope.cancel()
+            return
 
-    The block is cancelled, and left quietly, when the mount is ended by somebody else.
+
+@asynccontextmanager
+async def _session(operations: DeviceOperations, mountpoint: Path) -> AsyncIterator[None]:
+    """Serve a mount at its place during the block.
+
+    The block is cancelled, and left quietly, when somebody else unmounts it.
     """
     fuse = await trio.to_thread.run_sync(mounting.make)
     try:
-        try:
-            pyfuse3.init(operations, f"/dev/fd/{fuse.connection}", set())
-        except RuntimeError:
-            os.close(fuse.connection)
-            raise
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_answer, nursery.cancel_scope)
-                yield fuse.mounted
-                nursery.cancel_scope.cancel()
-        finally:
-            # Closes the connection, which the session took over.
-            pyfuse3.close(unmount=False)
-    finally:
+        pyfuse3.init(operations, f"/dev/fd/{fuse.connection}", set())
+    except RuntimeError:
+        os.close(fuse.connection)
         os.close(fuse.mounted)
+        raise
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_answer, nursery.cancel_scope)
+            mount_id = await trio.to_thread.run_sync(mounting.install, fuse.mounted, mountpoint)
+            try:
+                _widen_read_ahead(mountpoint)
+                yield
+            finally:
+                mounting.remove(mount_id, mountpoint)
+            nursery.cancel_scope.cancel()
+    finally:
+        # Closes the connection, which the session took over.
+        pyfuse3.close(unmount=False)
 
 
 async def _answer(ended: trio.CancelScope) -> None:
@@ -110,17 +123,11 @@ async def _answer(ended: trio.CancelScope) -> None:
     ended.cancel()
 
 
-@asynccontextmanager
-async def _installed(mounted: int, mountpoint: Path) -> AsyncIterator[None]:
-    await trio.to_thread.run_sync(mounting.install, mounted, mountpoint)
+def _widen_read_ahead(mountpoint: Path) -> None:
     try:
-        try:
-            mounting.set_read_ahead(mountpoint)
-        except OSError as error:
-            _log.warning("the Image view has a small read-ahead", reason=str(error))
-        yield
-    finally:
-        mounting.remove(mounted)
+        mounting.set_read_ahead(mountpoint)
+    except OSError as error:
+        _log.warning("the Image view has a small read-ahead", reason=str(error))
 
 
 async def _enforce(change: Change, operations: DeviceOperations) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -68,13 +69,22 @@ def make() -> DetachedFuse:
     return DetachedFuse(connection, mounted)
 
 
-def install(mounted: int, mountpoint: Path) -> None:
-    """Put a served FUSE mount at its place, instead of dead ones that are there.
+def install(mounted: int, mountpoint: Path) -> int:
+    """Put a served FUSE mount at its place, instead of dead ones; return its mount id.
+
+    mounted: closed here, so that nothing but its users keeps the mount busy.
 
     May block while somebody else's FUSE mount there neither answers nor is dead.
     Raises OSError: EBUSY when a devicefs that answers is mounted there, ENOENT, EINVAL.
     """
-    dead = ours(mountpoint)
+    try:
+        _replace(ours(mountpoint), mounted, mountpoint)
+    finally:
+        os.close(mounted)
+    return ours(mountpoint)[-1].mount_id
+
+
+def _replace(dead: Sequence[MountFacts], mounted: int, mountpoint: Path) -> None:
     if dead and _answers(mountpoint):
         raise OSError(errno.EBUSY, "another devicefs serves this mount point", str(mountpoint))
     for _ in dead[1:]:
@@ -93,18 +103,15 @@ def install(mounted: int, mountpoint: Path) -> None:
         mount.unmount(mountpoint, UnmountFlag.DETACH)
 
 
-def remove(mounted: int) -> None:
+def remove(mount_id: int, mountpoint: Path) -> None:
     """Detach an installed mount, and every tree mounted on its names.
 
-    What is open goes on reading. Nothing is done when somebody detached it before.
-    Raises OSError: EPERM.
+    mount_id: what `install` returned. What is open goes on reading. Nothing is done when
+    that mount is not the uppermost one there any more. Raises OSError: EPERM.
     """
-    try:
-        # The link leads to this very mount, whatever was mounted at its path since.
-        mount.unmount(f"/proc/self/fd/{mounted}", UnmountFlag.DETACH)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
+    there = ours(mountpoint)
+    if there and there[-1].mount_id == mount_id:
+        mount.unmount(mountpoint, UnmountFlag.DETACH)
 
 
 def ours(mountpoint: Path) -> list[MountFacts]:

@@ -201,7 +201,9 @@ class DeviceOperations(ReadOnlyOperations):
         return FileInfo(fh=self._handles.add_image(copy), keep_cache=True)
 
     @answered
-    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+    async def read(  # type: ignore[override]  # pyfuse3 takes any buffer
+        self, fh: FileHandleT, off: int, size: int
+    ) -> bytes | memoryview:
         """Return bytes of an open file."""
         opened = self._handles.get(fh)
         if isinstance(opened, RawImage):
@@ -219,18 +221,22 @@ class DeviceOperations(ReadOnlyOperations):
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
         """Return one member of the properties."""
         try:
-            return self._xattrs(inode)[name]
+            return self._xattrs(inode, ctx)[name]
         except KeyError:
             raise FUSEError(pyfuse3.ENOATTR) from None
 
     @answered
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
         """Return the names of the properties' members."""
-        return list(self._xattrs(inode))
+        return list(self._xattrs(inode, ctx))
 
-    def _xattrs(self, inode: InodeT) -> dict[bytes, bytes]:
+    def _xattrs(self, inode: InodeT, ctx: RequestContext) -> dict[bytes, bytes]:
         node = names.node_of(inode)
-        return self._living(node).xattrs if isinstance(node, CopyName) else {}
+        if not isinstance(node, CopyName):
+            return {}
+        if node.view is View.DEVICE:
+            self._refuse_bare_use(node, ctx)
+        return self._living(node).xattrs
 
     def _copy_called(self, name: bytes) -> Copy | None:
         number = names.parse_copy_name(name)

@@ -1,0 +1,189 @@
+"""What the devicefs tests stand on: ext4 images on read-only loops, and the daemon."""
+
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vssemu.linux import loop, mount
+
+PATIENCE = 30.0
+OPERATORS_GID = 54321
+READ_ONLY_LOOP = loop.LoopFlag.READ_ONLY | loop.LoopFlag.AUTOCLEAR | loop.LoopFlag.DIRECT_IO
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Return when the condition holds. Looks every few milliseconds, under a deadline."""
+    deadline = time.monotonic() + PATIENCE
+    with selectors.DefaultSelector() as nothing:
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {PATIENCE} s: {what}"
+            nothing.select(0.005)
+
+
+def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert not check or done.returncode == 0, f"{command}: {done.stderr}"
+    return done
+
+
+class RawDevice:
+    """An ext4 file system in a sparse file, bound read-only to a loop device."""
+
+    def __init__(self, directory: Path, name: str, tree: Path, *, size: int = 64 << 20) -> None:
+        self.image = directory / f"{name}.img"
+        self.size = size
+        with self.image.open("wb") as file:
+            file.truncate(size)
+        run("mkfs.ext4", "-q", "-b", "4096", "-d", tree, self.image)
+        backing = os.open(self.image, os.O_RDONLY | os.O_CLOEXEC)
+        bound = None
+        try:
+            while bound is None:
+                bound = loop.try_bind(backing, block_size=4096, flags=READ_ONLY_LOOP)
+        finally:
+            os.close(backing)
+        self.minor, self._fd = bound
+        self.node = Path(f"/dev/loop{self.minor}")
+
+    def facts(self, number: int, **properties: Any) -> dict[str, Any]:
+        members = {"m_SnapshotId": f"id-{number}", "m_lSnapshotsCount": 1, **properties}
+        return {
+            "number": number,
+            "size": self.size,
+            "raw_major": loop.MAJOR,
+            "raw_minor": self.minor,
+            "properties": json.dumps(members),
+        }
+
+    def close(self) -> None:
+        os.close(self._fd)
+        image = os.stat(self.image)
+
+        def is_free() -> bool:
+            return not any(
+                os.path.samestat(os.stat(each.backing_file), image)
+                for each in loop.bound_loops()
+                if os.path.exists(each.backing_file)
+            )
+
+        wait_until(is_free, f"{self.node} is unbound")
+
+
+class Daemon:
+    """A devicefs process with its little service; see `service.py` for the commands."""
+
+    def __init__(self, mountpoint: Path, log: Path, *, limit: float = 10.0) -> None:
+        ours, theirs = socket.socketpair()
+        self._socket = ours
+        self._file = ours.makefile("rwb")
+        ours.settimeout(PATIENCE)
+        self._log = log
+        self.mountpoint = mountpoint
+        self.revision = 0
+        self._pings = 0
+        self.events: list[dict[str, int]] = []
+        service = Path(__file__).with_name("service.py")
+        command = [sys.executable, service, "--mountpoint", mountpoint, "--gid", OPERATORS_GID]
+        command += ["--control", theirs.fileno(), "--limit", limit]
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(
+                [str(each) for each in command],
+                pass_fds=[theirs.fileno()],
+                stderr=file,
+                stdout=file,
+            )
+        theirs.close()
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def tell(self, **command: Any) -> None:
+        self._file.write(json.dumps(command).encode() + b"\n")
+        self._file.flush()
+
+    def publish(self, *copies: dict[str, Any]) -> None:
+        """Make these the copies; return when the names are in force."""
+        self.revision += 1
+        self.tell(list=copies, revision=self.revision)
+        self.wait_event(settled=self.revision)
+
+    def wait_event(self, **event: int) -> None:
+        while event not in self.events:
+            line = self._file.readline()
+            assert line, f"the daemon ended: {self.log}"
+            self.events.append(json.loads(line))
+
+    def count(self, **event: int) -> int:
+        """Return how often the daemon reported this event up to now."""
+        self._pings += 1
+        self.tell(ping=self._pings)
+        self.wait_event(pong=self._pings)
+        return self.events.count(event)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.kill()
+        self._file.close()
+        self._socket.close()
+
+
+class Rig:
+    """A directory with a mount point, and all that must be gone at the end."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.mountpoint = directory / "GLOBALROOT"
+        self.mountpoint.mkdir()
+        self.tree = directory / "tree"
+        self._devices: list[RawDevice] = []
+        self._daemons: list[Daemon] = []
+        (self.tree / "folder").mkdir(parents=True)
+        (self.tree / "hello.txt").write_text("hello\n")
+        (self.tree / "folder" / "random.bin").write_bytes(os.urandom(3 << 20))
+
+    def raw_device(self, name: str = "copy", *, size: int = 64 << 20) -> RawDevice:
+        device = RawDevice(self.directory, name, self.tree, size=size)
+        self._devices.append(device)
+        return device
+
+    def daemon(self, *, limit: float = 10.0) -> Daemon:
+        daemon = Daemon(self.mountpoint, self.directory / "log", limit=limit)
+        self._daemons.append(daemon)
+        return daemon
+
+    def path(self, view: str, number: int = 1) -> Path:
+        return self.mountpoint / view / f"HarddiskVolumeShadowCopy{number}"
+
+    def mounts(self, fstype: str = "") -> list[mount.MountFacts]:
+        return [
+            each
+            for each in mount.mounts()
+            if each.mount_point.is_relative_to(self.directory) and fstype in each.fstype
+        ]
+
+    def close(self) -> None:
+        for daemon in self._daemons:
+            daemon.close()
+        while left := self.mounts():
+            mount.unmount(left[0].mount_point, mount.UnmountFlag.DETACH)
+        for device in self._devices:
+            device.close()
+        shutil.rmtree(self.directory)

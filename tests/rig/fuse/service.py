@@ -1,0 +1,141 @@
+"""A devicefs with a small service of shadow copies in the same process, run by the rig.
+
+Reads commands from a socket, one JSON object a line, and writes events to it:
+
+    {"list": [...DeviceObject...], "revision": 3}      what `Copies.lists` yields next
+    {"fail": 5, "reason": "..."} / {"mend": 5}         `surface(5)` raises / mounts again
+    {"hold": 5} / {"let": 5}                           `surface(5)` waits / goes on
+ -> {"settled": 3}, {"surface": 5}, {"mounted": 5}
+    {"ping": 7} -> {"pong": 7}
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from vssemu.linux import mount
+from vssemu_fuse import devicefs, names
+from vssemu_fuse.copies import CopyList, DeviceObject
+
+
+class LocalCopies:
+    """Mounts trees as the service does: through a descriptor of the bare directory."""
+
+    def __init__(self, stream: trio.SocketStream, mountpoint: Path) -> None:
+        self._stream = stream
+        self._mountpoint = mountpoint
+        self._send, self._receive = trio.open_memory_channel[CopyList](100)
+        self._devices: dict[int, tuple[int, int]] = {}
+        self._failures: dict[int, str] = {}
+        self._held: dict[int, trio.Event] = defaultdict(_set_event)
+        self._lock = trio.Lock()
+
+    async def lists(self) -> AsyncIterator[CopyList]:
+        async for each in self._receive:
+            yield each
+
+    async def settled(self, revision: int) -> None:
+        await self._tell(settled=revision)
+
+    async def surface(self, number: int) -> None:
+        await self._tell(surface=number)
+        await self._held[number].wait()
+        if number in self._failures:
+            raise OSError(5, self._failures[number])
+        await trio.to_thread.run_sync(self._mount, number)
+        await self._tell(mounted=number)
+
+    def _mount(self, number: int) -> None:
+        path = self._mountpoint / "Device" / names.copy_name(number)
+        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if mount_id(directory) != mount_id_of_path(self._mountpoint):
+                return
+            minor = self._devices[number][1]
+            mounted = mount.detached_mount("ext4", f"/dev/loop{minor}", read_only=True)
+            try:
+                mount.attach(mounted, directory)
+            finally:
+                os.close(mounted)
+        finally:
+            os.close(directory)
+
+    async def serve_commands(self) -> None:
+        buffer = b""
+        async for chunk in self._stream:
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            for line in lines:
+                await self._obey(json.loads(line))
+
+    async def _obey(self, command: dict[str, Any]) -> None:
+        if "list" in command:
+            copies = tuple(DeviceObject(**each) for each in command["list"])
+            self._devices = {each.number: (each.raw_major, each.raw_minor) for each in copies}
+            latest = CopyList(revision=command["revision"], server_pid=os.getpid(), copies=copies)
+            await self._send.send(latest)
+        elif "fail" in command:
+            self._failures[command["fail"]] = command["reason"]
+        elif "mend" in command:
+            del self._failures[command["mend"]]
+        elif "hold" in command:
+            self._held[command["hold"]] = trio.Event()
+        elif "let" in command:
+            self._held[command["let"]].set()
+        elif "ping" in command:
+            await self._tell(pong=command["ping"])
+
+    async def _tell(self, **event: int) -> None:
+        async with self._lock:
+            with contextlib.suppress(trio.BrokenResourceError):
+                await self._stream.send_all(json.dumps(event).encode() + b"\n")
+
+
+def _set_event() -> trio.Event:
+    event = trio.Event()
+    event.set()
+    return event
+
+
+def mount_id(descriptor: int) -> int:
+    """Return the id of the mount a descriptor is in."""
+    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("mnt_id:"))
+
+
+def mount_id_of_path(path: Path) -> int:
+    """Return the id of the uppermost mount at a path."""
+    return [each.mount_id for each in mount.mounts() if each.mount_point == path][-1]
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--mountpoint", type=Path, required=True)
+    parser.add_argument("--control", type=int, required=True)
+    parser.add_argument("--gid", type=int, required=True)
+    parser.add_argument("--limit", type=float, default=10.0)
+    arguments = parser.parse_args()
+    raw = socket.socket(fileno=arguments.control)
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(raw))
+    copies = LocalCopies(stream, arguments.mountpoint)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(copies.serve_commands)
+        nursery.start_soon(devicefs.cancel_on_signal, nursery.cancel_scope)
+        await devicefs.serve(
+            arguments.mountpoint,
+            copies,
+            operators_gid=arguments.gid,
+            surface_limit=arguments.limit,
+        )
+        nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    trio.run(main)
