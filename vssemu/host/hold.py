@@ -92,17 +92,16 @@ class _Freeze:
     def run(self) -> None:
         """Freeze, and thaw at once if the hold was given up meanwhile."""
         self._running = True
-        if self._given_up:
-            # Too late to begin: the descriptor may be closed, its number another file's.
-            return
         try:
-            freeze.freeze(self.descriptor)
-            self.frozen = True
+            # Once given up the descriptor may be closed, and its number another file's.
+            if not self._is_given_up():
+                freeze.freeze(self.descriptor)
+                self.frozen = True
         except OSError as error:
             self.error = error
         finally:
             self._running = False
-            if self._given_up:
+            if self._is_given_up():
                 self._thaw()
 
     def end(self) -> None:
@@ -110,6 +109,10 @@ class _Freeze:
         self._given_up = True
         if not self._running:
             self._thaw()
+
+    def _is_given_up(self) -> bool:
+        # Another thread changes it at any moment; each question is a new one.
+        return self._given_up
 
     def _thaw(self) -> None:
         try:
@@ -145,8 +148,9 @@ async def _opened(targets: Sequence[Target]) -> AsyncIterator[list[_Freeze]]:
     try:
         with failures("hold"):
             for target in targets:
+                # One by one, so that what was opened is closed when a later one fails.
                 opened = await trio.to_thread.run_sync(_Freeze, target)
-                freezes.append(opened)  # noqa: PERF401  # what was opened is closed on failure
+                freezes.append(opened)
         yield freezes
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + THAW_LIMIT):
