@@ -1,9 +1,9 @@
-"""Who is at the other end of a unix socket, as the kernel vouches for it.
+"""Who is at the other end of a unix socket.
 
-Owns SO_PEERCRED and SO_PEERGROUPS. Both are what held when the peer called connect() or
-listen(), whatever it has become since. Refuses to judge: who may do what is said elsewhere.
+The kernel's word, taken when the peer connected (or called listen); nothing that the peer
+sends can change it. Refuses to decide what anybody may do.
 
-Source: unix(7), socket(7); asm-generic/socket.h; net/core/sock.c.
+Source: unix(7) SO_PEERCRED; SO_PEERGROUPS (kernel 4.13), net/core/sock.c.
 """
 
 from __future__ import annotations
@@ -13,28 +13,20 @@ import os
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from vssemu.linux import libc
 
 _SO_PEERGROUPS: Final = 59
 _CREDENTIALS: Final = struct.Struct("iII")
-_GROUP: Final = struct.Struct("I")
-_ROOM: Final = 64
+_SOME_GROUPS: Final = 64
 
 
-class HasDescriptor(Protocol):
-    """A socket, of whatever library."""
-
-    def fileno(self) -> int:
-        """Return its descriptor."""
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PeerCredentials:
-    """The peer process: pid as this pid namespace sees it (0: not visible), uid, gid.
+    """pid: 0 when it is of a pid namespace that this one does not see into.
 
-    groups: the supplementary groups, without gid unless it is listed there too.
+    groups: the supplementary ones; whether `gid` is among them is up to the peer.
     """
 
     pid: int
@@ -43,20 +35,25 @@ class PeerCredentials:
     groups: tuple[int, ...]
 
 
-def peer_credentials(sock: HasDescriptor) -> PeerCredentials:
-    """Return who made the other end of a connected unix socket. Raises OSError."""
-    descriptor = sock.fileno()
-    raw, _ = libc.getsockopt(descriptor, socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+def peer_credentials(connection: socket.socket) -> PeerCredentials:
+    """Return who connected a unix stream socket, or who listens at its other end.
+
+    Raises OSError: ENOTCONN for a socket without a peer, ENOPROTOOPT for another family.
+    """
+    size = _CREDENTIALS.size
+    raw, length = libc.getsockopt(connection.fileno(), socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    if length != size or connection.family != socket.AF_UNIX:
+        raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT), "SO_PEERCRED")
     pid, uid, gid = _CREDENTIALS.unpack(raw)
-    return PeerCredentials(pid=pid, uid=uid, gid=gid, groups=_peer_groups(descriptor))
+    if uid == 0xFFFFFFFF:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), "SO_PEERCRED")
+    return PeerCredentials(pid=pid, uid=uid, gid=gid, groups=_peer_groups(connection))
 
 
-def _peer_groups(descriptor: int) -> tuple[int, ...]:
-    size = _ROOM * _GROUP.size
-    raw, needed = libc.getsockopt(descriptor, socket.SOL_SOCKET, _SO_PEERGROUPS, size)
-    if needed > size:
-        # The peer's groups were fixed when it connected: what is needed now is enough.
-        raw, again = libc.getsockopt(descriptor, socket.SOL_SOCKET, _SO_PEERGROUPS, needed)
-        if again != len(raw):
-            raise OSError(errno.ERANGE, os.strerror(errno.ERANGE), libc.name_of(descriptor))
-    return tuple(group for (group,) in _GROUP.iter_unpack(raw))
+def _peer_groups(connection: socket.socket) -> tuple[int, ...]:
+    room = _SOME_GROUPS * 4
+    while True:
+        raw, needed = libc.getsockopt(connection.fileno(), socket.SOL_SOCKET, _SO_PEERGROUPS, room)
+        if needed <= room:
+            return struct.unpack(f"{needed // 4}I", raw)
+        room = needed

@@ -34,8 +34,12 @@ def make_node(
     fence is set, leave to make that node.
     Raises OSError naming the node: FileExistsError, PermissionError, ENOENT.
     """
-    os.mknod(name, kind.value | mode, os.makedev(major, minor), dir_fd=directory)
-    os.chmod(name, mode, dir_fd=directory)
+    try:
+        os.mknod(name, kind.value | mode, os.makedev(major, minor), dir_fd=directory)
+        os.chmod(name, mode, dir_fd=directory)
+    except OSError as error:
+        error.filename = name
+        raise
 
 
 def open_by_number(kind: DeviceKind, major: int, minor: int, flags: int = os.O_RDONLY) -> int:

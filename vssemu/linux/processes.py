@@ -57,9 +57,13 @@ def open_pidfd(identity: ProcessIdentity) -> int:
     """Return a pidfd of that very process.
 
     It becomes readable when the process has ended. The caller closes it.
-    Raises ProcessLookupError when the process is gone, PermissionError never.
+    Raises ProcessLookupError when the process is gone.
     """
-    fd = os.pidfd_open(identity.pid)
+    try:
+        fd = os.pidfd_open(identity.pid)
+    except OSError as error:
+        error.filename = f"/proc/{identity.pid}"
+        raise
     try:
         if not alive(identity):
             raise ProcessLookupError(
@@ -84,6 +88,9 @@ def kill(identity: ProcessIdentity, signal: signals.Signals) -> bool:
         signals.pidfd_send_signal(fd, signal)
     except ProcessLookupError:
         return False
+    except OSError as error:
+        error.filename = f"/proc/{identity.pid}"
+        raise
     finally:
         os.close(fd)
     return True
