@@ -52,8 +52,8 @@ def connect(
     except OSError as error:
         sock.close()
         raise type(error)(error.errno, error.strerror or str(error), str(path)) from error
-    core = ClientCore(decode_error=decode_error, max_message=max_message)
-    return Client(_Channel(sock, core), _timeout=timeout)
+    client = Client.over(sock, decode_error=decode_error, max_message=max_message)
+    return client.within(timeout)
 
 
 class _Channel:
@@ -149,6 +149,17 @@ class Client:
     _channel: _Channel
     _scope: object | None = None
     _timeout: float | None = None
+
+    @classmethod
+    def over(
+        cls,
+        sock: socket.socket,
+        *,
+        decode_error: DecodeError | None = None,
+        max_message: int = MAX_MESSAGE,
+    ) -> "Client":
+        """Return a client over a connected stream socket, which it owns from here on."""
+        return cls(_Channel(sock, ClientCore(decode_error=decode_error, max_message=max_message)))
 
     def scoped(self, scope: object) -> "Client":
         """Return this connection with a scope (a session) that scoped methods carry."""

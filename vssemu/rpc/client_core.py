@@ -80,6 +80,10 @@ class ClientCore:
     def start(self, method: Method[..., Any]) -> None:
         """Note that a call of the method is being sent."""
         self.check_idle()
+        if self._stale == 0 and not self._framer.is_between_messages:
+            # It would be taken for the reply to this call.
+            self.finish(RpcBroken("the peer broke the protocol: a reply that nobody waits for"))
+            raise self.why_over()
         self._waiting_for = method
 
     def abandon(self) -> None:

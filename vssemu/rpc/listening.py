@@ -13,6 +13,7 @@ from pathlib import Path
 
 _FIRST_INHERITED = 3
 _BACKLOG = 128
+_LONGEST_ADDRESS = 107
 
 
 def listen_unix(path: str | Path, *, mode: int = 0o666) -> socket.socket:
@@ -20,9 +21,12 @@ def listen_unix(path: str | Path, *, mode: int = 0o666) -> socket.socket:
 
     The socket has its mode before it has its name, and takes the name in one step, so
     nobody ever meets it half made. Raises OSError with the path as filename: EADDRINUSE when
-    somebody listens there, EEXIST when something else than a socket is there.
+    somebody listens there, EEXIST when something else than a socket is there, ENAMETOOLONG.
     """
     path = Path(path)
+    if len(os.fsencode(path)) > _LONGEST_ADDRESS:
+        text = f"a socket's path has at most {_LONGEST_ADDRESS} bytes"
+        raise OSError(errno.ENAMETOOLONG, text, str(path))
     _refuse_unless_dead(path)
     temporary = path.with_name(f".{secrets.token_hex(4)}")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -34,7 +38,9 @@ def listen_unix(path: str | Path, *, mode: int = 0o666) -> socket.socket:
     except OSError as error:
         sock.close()
         temporary.unlink(missing_ok=True)
-        raise _with_path(error, path) from error
+        # An address that Python finds too long has no errno.
+        number, text = error.errno or errno.ENAMETOOLONG, error.strerror or str(error)
+        raise OSError(number, text, str(path)) from error
     return sock
 
 
@@ -55,14 +61,8 @@ def _refuse_unless_dead(path: Path) -> None:
         except BlockingIOError:
             pass
         except OSError as error:
-            raise _with_path(error, path) from error
+            raise OSError(error.errno, error.strerror, str(path)) from error
     raise OSError(errno.EADDRINUSE, "a service is listening there already", str(path))
-
-
-def _with_path(error: OSError, path: Path) -> OSError:
-    # A path that is too long for a socket address has a text and no errno.
-    number = error.errno or errno.ENAMETOOLONG
-    return OSError(number, error.strerror or str(error), str(path))
 
 
 def remove_name(path: str | Path, identity: tuple[int, int]) -> None:

@@ -14,7 +14,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 import trio
@@ -112,7 +112,8 @@ def _seat(users: Counter[int], stream: trio.SocketStream, limit: int) -> Iterato
     """Give the caller of a new connection, or None when his user has enough of them."""
     with stream.socket as sock:
         try:
-            caller = Caller(peer_credentials(sock))
+            # trio's sockets have the methods of the standard ones and are no subclass.
+            caller = Caller(peer_credentials(cast("socket.socket", sock)))
         except OSError as error:
             logger.warning("no_peer_credentials", error=str(error))
             yield None
