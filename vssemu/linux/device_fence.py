@@ -9,9 +9,11 @@ The fence holds for the group and all below it. It is attached without flags, so
 - attaching again replaces the former program in one step, without a gap between;
 - no group below can attach one of its own, let alone lift this one.
 
-It can be taken off by whoever reaches the directory of the *fenced* group itself: confine
-processes in a group below it, which is then the root of their cgroup namespace. Files
-that are open stay open when a rule goes.
+It can be taken off by whoever reaches the directory of the *fenced* group itself. So
+confine processes in a group below it, which is then the root of their cgroup namespace,
+and take CAP_DAC_READ_SEARCH from them: with it, open_by_handle_at reaches every group of
+a mounted tree by its inode number (seen on kernel 6.18). Files that are open stay open
+when a rule goes.
 
     for each rule:  compare kind, major, minor; all asked rights granted? -> 1
     at the end:     -> 0 (EPERM)

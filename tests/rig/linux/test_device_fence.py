@@ -42,6 +42,31 @@ for word in sys.argv[3:]:
         print(errno.errorcode[error.errno])
 """
 
+# Joins the group given first, makes it the root of a cgroup namespace, and tries to detach
+# the program from the group with the inode number given third, by its file handle (bytes:
+# length 8, type 0xfe, number; fs/kernfs/mount.c).
+LIFT = """
+import ctypes, os, struct, sys
+from pathlib import Path
+from vssemu.linux import capabilities, cgroup, device_fence, mount, namespaces
+from vssemu.linux.namespaces import Namespace
+cgroup.move(Path(sys.argv[1]), 0)
+namespaces.unshare(Namespace.MOUNT | Namespace.CGROUP)
+mount.set_propagation("/", mount.Propagation.PRIVATE, recursive=True)
+if sys.argv[4] == "without":
+    capabilities.drop([capabilities.Capability.DAC_READ_SEARCH])
+mount.mount("cgroup2", sys.argv[2], "cgroup2")
+tree = os.open(sys.argv[2], os.O_RDONLY)
+handle = struct.pack("IiQ", 8, 0xFE, int(sys.argv[3]))
+call = ctypes.CDLL(None, use_errno=True).open_by_handle_at
+fd = call(tree, handle, os.O_RDONLY | os.O_DIRECTORY)
+if fd < 0:
+    print(os.strerror(ctypes.get_errno()))
+else:
+    device_fence.clear_fence(Path(f"/proc/self/fd/{fd}"))
+    print("lifted")
+"""
+
 
 @pytest.fixture
 def fenced():
@@ -113,6 +138,22 @@ def test_a_group_below_cannot_lift_the_fence(fenced, scratch, device):
     with pytest.raises(FileNotFoundError):
         device_fence.clear_fence(below)
     assert inside(below, scratch, f"{name}:r") == ["EPERM"]
+
+
+@pytest.mark.parametrize(
+    ("capability", "answer", "left"),
+    [("with", "lifted", 0), ("without", "Operation not permitted", 1)],
+)
+def test_file_handles_lift_a_fence_unless_the_capability_is_gone(
+    fenced, scratch, capability, answer, left
+):
+    """This test will prove the need first: with CAP_DAC_READ_SEARCH the fence comes off."""
+    device_fence.set_fence(fenced, CHARACTERS)
+    number = str(fenced.stat().st_ino)
+    argv = [sys.executable, "-c", LIFT, str(fenced / "inside"), str(scratch), number, capability]
+    printed = run.run(argv, env={"PYTHONPATH": os.getcwd()}, timeout=30).stdout
+    assert printed.strip() == answer
+    assert len(device_fence.fences(fenced)) == left
 
 
 def test_a_fence_without_rules_refuses_all_and_comes_off(fenced, scratch, device):

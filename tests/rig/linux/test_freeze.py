@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vssemu.linux import freeze, mount
+from tests.rig.linux.conftest import bind
+from vssemu.linux import filesystems, freeze, loop, mount
 
 
 @pytest.fixture
@@ -66,6 +67,31 @@ def test_a_file_system_that_is_shut_down_answers_eio(mounted, directory):
     with pytest.raises(OSError, match="Input/output error"):
         (mounted / "other").write_bytes(b"x")
     mount.unmount(mounted, mount.UnmountFlag.DETACH)
+
+
+def test_a_frozen_file_system_outlives_its_mount_and_is_found_by_its_image(scratch, image):
+    """This test will lose every descriptor of a frozen file system, as a crash does."""
+    device = bind(image.fd)
+    filesystems.make_ext4(device.path, timeout=30)
+    target = scratch / "mnt"
+    target.mkdir()
+    mount.mount(device.path, target, "ext4")
+    os.close(device.fd)
+    fd = freeze.open_directory(target)
+    freeze.freeze(fd)
+    mount.unmount(target, mount.UnmountFlag.DETACH)
+    os.close(fd)
+    left = loop.bindings_of(*image.identity)
+    # Mounted again, thawed, and let go of: the only way to free it. Asserts come after it.
+    held = mount.detached_mount("ext4", device.path, read_only=False)
+    again = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=held)
+    freeze.thaw(again)
+    os.close(again)
+    os.close(held)
+    assert [status.number for status in left] == [device.number]
+    deadline = time.monotonic() + 5
+    while loop.bindings_of(*image.identity):
+        assert time.monotonic() < deadline, "the image stays bound"
 
 
 def test_tmpfs_cannot_be_frozen(scratch):
