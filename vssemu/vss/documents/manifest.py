@@ -100,7 +100,7 @@ def _element(name: str, attributes: dict[str, str], content: str = "") -> str:
     return f"<{name} {quoted}>{content}</{name}>"
 
 
-def read(data: bytes) -> Manifest:
+def read(data: str | bytes) -> Manifest:
     """Return what a Manifest.xml says. Raises InvalidXmlDocument."""
     root = xmltext.parse(data, root="Manifest", namespace="", document=NAME)
     shadow_set = _needed(root, "ShadowCopySet")
