@@ -324,17 +324,20 @@ async def test_a_reply_over_the_limit_is_an_error_and_not_the_end(client: Client
 async def test_a_descriptor_arrives_open_and_close_on_exec(
     client: Client, open_descriptors: Callable[[], set[str]]
 ) -> None:
+    await client.call(example.flat, 1)  # both ends of the connection are open now
     before = open_descriptors()
     size, descriptor = await client.call_with_descriptor(example.give_file, "hello")
     assert (size, os.pread(descriptor, 10, 0)) == (5, b"hello")
     assert not os.get_inheritable(descriptor)
     os.close(descriptor)
+    await client.call(example.flat, 1)  # after which the server has closed its own
     assert open_descriptors() <= before
 
 
 async def test_no_error_leaves_a_descriptor_open(
     client: Client, open_descriptors: Callable[[], set[str]]
 ) -> None:
+    await client.call(example.flat, 1)  # both ends of the connection are open now
     before = open_descriptors()
     for text in ("fail after opening", "unsendable"):
         with pytest.raises((ExampleError, BadReply)):
