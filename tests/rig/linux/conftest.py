@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ MIB = 1 << 20
 SCRATCH = Path("/tmp/linux")
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Everything below this directory needs root."""
     if os.geteuid() != 0:
         here = Path(__file__).parent
@@ -30,7 +31,7 @@ class Image:
     fd: int
 
     @property
-    def identity(self):
+    def identity(self) -> Any:
         status = os.fstat(self.fd)
         return status.st_dev, status.st_ino
 
@@ -41,12 +42,12 @@ class Device:
     fd: int
 
     @property
-    def path(self):
+    def path(self) -> Any:
         return loop.node(self.number)
 
 
 @pytest.fixture
-def scratch(request) -> Iterator[Path]:
+def scratch(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A directory of its own on a file system that does direct I/O, empty again afterwards."""
     directory = SCRATCH / f"{request.node.name[:60].replace('/', '_')}-{os.getpid()}"
     directory.mkdir(parents=True)
@@ -68,13 +69,18 @@ def make_image(path: Path, size: int = 64 * MIB) -> Image:
 
 
 @pytest.fixture
-def image(scratch) -> Iterator[Image]:
+def image(scratch: Path) -> Iterator[Image]:
     made = make_image(scratch / "image")
     yield made
     os.close(made.fd)
 
 
-def bind(backing: int, *, flags=loop.LoopFlag.DIRECT_IO | loop.LoopFlag.AUTOCLEAR, **more):
+def bind(
+    backing: int,
+    *,
+    flags: loop.LoopFlag = loop.LoopFlag.DIRECT_IO | loop.LoopFlag.AUTOCLEAR,
+    **more: Any,
+) -> Any:
     deadline = time.monotonic() + 10
     while (found := loop.try_bind(backing, block_size=4096, flags=flags, **more)) is None:
         assert time.monotonic() < deadline, "no free loop device"
@@ -82,7 +88,7 @@ def bind(backing: int, *, flags=loop.LoopFlag.DIRECT_IO | loop.LoopFlag.AUTOCLEA
 
 
 @pytest.fixture
-def device(image) -> Iterator[Device]:
+def device(image: Image) -> Iterator[Device]:
     """The image, bound; freed by autoclear when the test ends."""
     made = bind(image.fd)
     yield made
@@ -90,7 +96,7 @@ def device(image) -> Iterator[Device]:
 
 
 @pytest.fixture
-def mounted(scratch, device) -> Path:
+def mounted(scratch: Path, device: Device) -> Path:
     """An ext4 on the device, mounted; `scratch` unmounts it."""
     filesystems.make_ext4(device.path, timeout=30)
     target = scratch / "mnt"

@@ -3,10 +3,13 @@
 import os
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.rig.linux.conftest import bind, make_image
+from tests.rig.linux.conftest import Device, bind, make_image
 from vssemu.linux import cgroup, device_fence, devices, loop, run
 from vssemu.linux.device_fence import DeviceAccess, DeviceRule
 from vssemu.linux.devices import DeviceKind
@@ -69,7 +72,7 @@ else:
 
 
 @pytest.fixture
-def fenced():
+def fenced() -> Iterator[Any]:
     root = cgroup.find_cgroup2()
     if root is None:
         pytest.skip("no cgroup version 2 is mounted")
@@ -83,7 +86,7 @@ def fenced():
 
 
 @pytest.fixture
-def other(scratch):
+def other(scratch: Path) -> Iterator[Any]:
     image = make_image(scratch / "other")
     made = bind(image.fd)
     os.close(image.fd)
@@ -91,18 +94,20 @@ def other(scratch):
     os.close(made.fd)
 
 
-def block(number, access=DeviceAccess.ALL):
+def block(number: int, access: DeviceAccess = DeviceAccess.ALL) -> Any:
     return DeviceRule(kind=DeviceKind.BLOCK, major=loop.MAJOR, minor=number, access=access)
 
 
-def inside(group, scratch, *words):
+def inside(group: Path, scratch: Path, *words: str) -> Any:
     directory = scratch / "dev"
     directory.mkdir(exist_ok=True)
     argv = [sys.executable, "-c", INSIDE, str(group), str(directory), *words]
     return run.run(argv, env={"PYTHONPATH": os.getcwd()}, timeout=30).stdout.split()
 
 
-def test_root_inside_opens_what_is_granted_and_nothing_else(fenced, scratch, device, other):
+def test_root_inside_opens_what_is_granted_and_nothing_else(
+    fenced: Path, scratch: Path, device: Device, other: Device
+) -> None:
     """This test will mount a devtmpfs inside the fence, where all nodes of the machine are."""
     granted, refused = f"loop{device.number}", f"loop{other.number}"
     device_fence.set_fence(fenced, [*CHARACTERS, block(device.number)])
@@ -115,7 +120,9 @@ def test_root_inside_opens_what_is_granted_and_nothing_else(fenced, scratch, dev
     assert inside(fenced / "inside", scratch, *words) == ["EPERM", "EPERM", "EPERM", "ok"]
 
 
-def test_reading_writing_and_making_nodes_are_granted_apart(fenced, scratch, device):
+def test_reading_writing_and_making_nodes_are_granted_apart(
+    fenced: Path, scratch: Path, device: Device
+) -> None:
     name = f"loop{device.number}"
     read_only = block(device.number, DeviceAccess.READ)
     device_fence.set_fence(fenced, [*CHARACTERS, read_only])
@@ -127,7 +134,7 @@ def test_reading_writing_and_making_nodes_are_granted_apart(fenced, scratch, dev
     assert inside(fenced / "inside", scratch, *words) == ["ok", "EPERM", "ok"]
 
 
-def test_a_group_below_cannot_lift_the_fence(fenced, scratch, device):
+def test_a_group_below_cannot_lift_the_fence(fenced: Path, scratch: Path, device: Device) -> None:
     name = f"loop{device.number}"
     device_fence.set_fence(fenced, CHARACTERS)
     below = fenced / "inside"
@@ -145,8 +152,8 @@ def test_a_group_below_cannot_lift_the_fence(fenced, scratch, device):
     [("with", "lifted", 0), ("without", "Operation not permitted", 1)],
 )
 def test_file_handles_lift_a_fence_unless_the_capability_is_gone(
-    fenced, scratch, capability, answer, left
-):
+    fenced: Path, scratch: Path, capability: str, answer: str, left: int
+) -> None:
     """This test will prove the need first: with CAP_DAC_READ_SEARCH the fence comes off."""
     device_fence.set_fence(fenced, CHARACTERS)
     number = str(fenced.stat().st_ino)
@@ -156,7 +163,9 @@ def test_file_handles_lift_a_fence_unless_the_capability_is_gone(
     assert len(device_fence.fences(fenced)) == left
 
 
-def test_a_fence_without_rules_refuses_all_and_comes_off(fenced, scratch, device):
+def test_a_fence_without_rules_refuses_all_and_comes_off(
+    fenced: Path, scratch: Path, device: Device
+) -> None:
     name = f"loop{device.number}"
     device_fence.set_fence(fenced, [])
     assert inside(fenced, scratch, "null:r", f"{name}:r") == ["EPERM", "EPERM"]
@@ -165,19 +174,21 @@ def test_a_fence_without_rules_refuses_all_and_comes_off(fenced, scratch, device
     assert inside(fenced, scratch, "null:r", f"{name}:r") == ["ok", "ok"]
 
 
-def test_a_thousand_rules_fit(fenced, scratch, device):
+def test_a_thousand_rules_fit(fenced: Path, scratch: Path, device: Device) -> None:
     rules = [block(number) for number in range(5000, 6000)]
     device_fence.set_fence(fenced, [*CHARACTERS, *rules, block(device.number)])
     assert inside(fenced, scratch, f"loop{device.number}:r") == ["ok"]
 
 
-def test_a_directory_that_is_no_control_group_is_refused(scratch):
+def test_a_directory_that_is_no_control_group_is_refused(scratch: Path) -> None:
     with pytest.raises(OSError, match="Bad file descriptor") as caught:
         device_fence.set_fence(scratch, [])
     assert caught.value.filename == str(scratch)
 
 
-def test_nodes_are_made_with_the_asked_mode_and_opened_by_number(scratch, device):
+def test_nodes_are_made_with_the_asked_mode_and_opened_by_number(
+    scratch: Path, device: Device
+) -> None:
     directory = os.open(scratch, os.O_PATH)
     try:
         devices.make_node(directory, "node", DeviceKind.BLOCK, 7, device.number, mode=0o666)
@@ -196,7 +207,7 @@ def test_nodes_are_made_with_the_asked_mode_and_opened_by_number(scratch, device
         os.close(fd)
 
 
-def test_a_device_that_is_not_there_is_named_by_its_numbers():
+def test_a_device_that_is_not_there_is_named_by_its_numbers() -> None:
     with pytest.raises(OSError, match="No such device") as caught:
         devices.open_by_number(DeviceKind.CHARACTER, 4000, 7)
     assert caught.value.filename == "character device 4000:7"

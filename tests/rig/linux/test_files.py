@@ -3,16 +3,19 @@
 import fcntl
 import os
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.rig.linux.conftest import MIB, bind, make_image
+from tests.rig.linux.conftest import MIB, Device, Image, bind, make_image
 from vssemu.linux import directio, filesystems, freeze, fsxattr, mount, reflink, run
 from vssemu.linux.filesystems import Filesystem
 
 
 @pytest.fixture
-def pool(scratch):
+def pool(scratch: Path) -> Any:
     """An xfs that can share blocks, mounted."""
     image = make_image(scratch / "pool.image", 1024 * MIB)
     device = bind(image.fd)
@@ -26,7 +29,7 @@ def pool(scratch):
 
 
 @pytest.fixture
-def origin(pool):
+def origin(pool: Path) -> Iterator[Any]:
     fd = os.open(pool / "origin", os.O_RDWR | os.O_CREAT)
     os.pwrite(fd, b"a" * MIB, 0)
     os.fsync(fd)
@@ -35,26 +38,26 @@ def origin(pool):
 
 
 @pytest.fixture
-def target(pool):
+def target(pool: Path) -> Iterator[Any]:
     fd = os.open(pool / "target", os.O_RDWR | os.O_CREAT)
     yield fd
     os.close(fd)
 
 
-def test_xfs_can_clone_and_ext4_cannot(pool, mounted):
+def test_xfs_can_clone_and_ext4_cannot(pool: Path, mounted: Path) -> None:
     before = sorted(os.listdir(pool))
     assert reflink.can_clone(pool)
     assert not reflink.can_clone(mounted)
     assert sorted(os.listdir(pool)) == before
 
 
-def test_a_clone_keeps_its_bytes_when_the_origin_is_written(origin, target):
+def test_a_clone_keeps_its_bytes_when_the_origin_is_written(origin: int, target: int) -> None:
     reflink.clone(origin, target)
     os.pwrite(origin, b"b" * 4096, 0)
     assert os.pread(target, 2 * MIB, 0) == b"a" * MIB
 
 
-def test_a_range_is_cloned_and_a_hole_punches(origin, target):
+def test_a_range_is_cloned_and_a_hole_punches(origin: int, target: int) -> None:
     os.pwrite(target, b"c" * MIB, 0)
     reflink.clone_range(origin, target, source_offset=0, length=4096, offset=8192)
     assert os.pread(target, 4 * 4096, 0) == b"c" * 8192 + b"a" * 4096 + b"c" * 4096
@@ -63,15 +66,15 @@ def test_a_range_is_cloned_and_a_hole_punches(origin, target):
     assert os.pread(target, 4096, 0) == bytes(4096)
 
 
-def test_a_clone_across_file_systems_names_the_target(origin, scratch):
+def test_a_clone_across_file_systems_names_the_target(origin: int, scratch: Path) -> None:
     with (scratch / "other").open("wb") as other:
         with pytest.raises(OSError, match="cross-device") as caught:
             reflink.clone(origin, other.fileno())
         assert caught.value.filename == str(scratch / "other")
 
 
-def test_the_copy_on_write_hint_is_what_xfs_io_reads(pool, origin):
-    def hint():
+def test_the_copy_on_write_hint_is_what_xfs_io_reads(pool: Path, origin: int) -> Any:
+    def hint() -> Any:
         argv = ["xfs_io", "-r", "-c", "cowextsize", str(pool / "origin")]
         return run.run(argv, timeout=10).stdout.split()[0]
 
@@ -84,10 +87,10 @@ def test_the_copy_on_write_hint_is_what_xfs_io_reads(pool, origin):
     assert hint() == "[0]"
 
 
-def test_a_small_hint_saves_the_space_of_scattered_writes(pool, origin):
+def test_a_small_hint_saves_the_space_of_scattered_writes(pool: Path, origin: int) -> Any:
     """This test will write one block in 32 of a clone's origin, without and with the hint."""
 
-    def grown(name, hint):
+    def grown(name: str, hint: int) -> Any:
         fd = os.open(pool / name, os.O_RDWR | os.O_CREAT)
         try:
             fsxattr.set_cow_extent_size(fd, hint)
@@ -105,7 +108,7 @@ def test_a_small_hint_saves_the_space_of_scattered_writes(pool, origin):
     assert grown("small", 4096) < MIB < grown("large", 0)
 
 
-def test_a_hint_on_ext4_is_refused(mounted):
+def test_a_hint_on_ext4_is_refused(mounted: Path) -> None:
     fd = freeze.open_directory(mounted)
     try:
         with pytest.raises(OSError, match="does not keep") as caught:
@@ -115,7 +118,7 @@ def test_a_hint_on_ext4_is_refused(mounted):
         os.close(fd)
 
 
-def test_direct_io_sees_through_the_cache_of_another_device(image, device):
+def test_direct_io_sees_through_the_cache_of_another_device(image: Image, device: Device) -> None:
     """This test will write through a second device over the same bytes."""
     assert os.pread(device.fd, 4096, 0) == bytes(4096)
     part = bind(image.fd, offset=0, size_limit=MIB)
@@ -127,7 +130,7 @@ def test_direct_io_sees_through_the_cache_of_another_device(image, device):
         os.close(part.fd)
 
 
-def test_direct_reads_of_any_place_and_length(image):
+def test_direct_reads_of_any_place_and_length(image: Image) -> None:
     content = os.urandom(3 * MIB + 100)
     os.pwrite(image.fd, content, 0)
     os.ftruncate(image.fd, len(content))
@@ -135,7 +138,7 @@ def test_direct_reads_of_any_place_and_length(image):
         assert directio.pread(image.fd, length, offset) == content[offset : offset + length]
 
 
-def test_the_flags_of_the_given_descriptor_stay(image):
+def test_the_flags_of_the_given_descriptor_stay(image: Image) -> None:
     before = fcntl.fcntl(image.fd, fcntl.F_GETFL)
     directio.pwrite(image.fd, b"x" * 8192, 4096)
     assert fcntl.fcntl(image.fd, fcntl.F_GETFL) == before
@@ -147,19 +150,19 @@ def test_the_flags_of_the_given_descriptor_stay(image):
         os.close(direct)
 
 
-def test_an_unaligned_direct_write_is_refused(image):
+def test_an_unaligned_direct_write_is_refused(image: Image) -> None:
     with pytest.raises(OSError, match="not aligned to 4096 bytes") as caught:
         directio.pwrite(image.fd, b"x", 0)
     assert caught.value.filename == str(image.path)
 
 
-def test_a_file_whose_name_is_gone_is_still_read_directly(image):
+def test_a_file_whose_name_is_gone_is_still_read_directly(image: Image) -> None:
     os.pwrite(image.fd, b"x", 0)
     image.path.unlink()
     assert directio.pread(image.fd, 1, 0) == b"x"
 
 
-def blkid(device):
+def blkid(device: Device) -> Any:
     printed = run.run(["blkid", "-p", "-o", "export", str(device.path)], timeout=10).stdout
     return dict(line.split("=", 1) for line in printed.splitlines())
 
@@ -172,7 +175,7 @@ def blkid(device):
         (["mkfs.ext2", "-q", "-F", "-b", "4096"], Filesystem.EXT2),
     ],
 )
-def test_probe_agrees_with_blkid(device, program, kind):
+def test_probe_agrees_with_blkid(device: Device, program: Any, kind: Any) -> None:
     run.run([*program, "-L", "über", str(device.path)], timeout=60)
     facts = filesystems.probe(device.fd)
     seen = blkid(device)
@@ -184,7 +187,7 @@ def test_probe_agrees_with_blkid(device, program, kind):
     assert facts.block_size == 4096
 
 
-def test_a_new_ext4_has_the_asked_identity_and_blocks_of_4096_bytes(device):
+def test_a_new_ext4_has_the_asked_identity_and_blocks_of_4096_bytes(device: Device) -> None:
     identity = uuid.uuid4()
     filesystems.make_ext4(device.path, timeout=30, label="DATA", identity=identity)
     assert filesystems.probe(device.fd) == filesystems.FilesystemFacts(
@@ -192,7 +195,7 @@ def test_a_new_ext4_has_the_asked_identity_and_blocks_of_4096_bytes(device):
     )
 
 
-def test_a_new_xfs_has_sectors_of_4096_bytes_and_the_asked_groups(pool):
+def test_a_new_xfs_has_sectors_of_4096_bytes_and_the_asked_groups(pool: Path) -> None:
     printed = run.run(["xfs_info", str(pool)], timeout=10).stdout
     assert "agcount=8" in printed
     assert "reflink=1" in printed
@@ -207,15 +210,15 @@ def test_a_new_xfs_has_sectors_of_4096_bytes_and_the_asked_groups(pool):
         os.close(fd)
 
 
-def blkid_uuid(source):
+def blkid_uuid(source: str) -> Any:
     argv = ["blkid", "-p", "-s", "UUID", "-o", "value", source]
     return run.run(argv, timeout=10).stdout.strip()
 
 
-def test_an_empty_device_holds_no_file_system(device):
+def test_an_empty_device_holds_no_file_system(device: Device) -> None:
     assert filesystems.probe(device.fd) is None
 
 
-def test_mkfs_on_nothing_tells_why(scratch):
+def test_mkfs_on_nothing_tells_why(scratch: Path) -> None:
     with pytest.raises(run.ProgramFailed, match=r"mkfs\.ext4.*exit status 1"):
         filesystems.make_ext4(scratch / "none", timeout=30)

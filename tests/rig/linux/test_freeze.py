@@ -2,28 +2,30 @@ import errno
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.rig.linux.conftest import bind
+from tests.rig.linux.conftest import Image, bind
 from vssemu.linux import filesystems, freeze, loop, mount
 
 
 @pytest.fixture
-def directory(mounted):
+def directory(mounted: Path) -> Iterator[Any]:
     fd = freeze.open_directory(mounted)
     yield fd
     os.close(fd)
 
 
-def blocked_in_kernel(thread):
+def blocked_in_kernel(thread: threading.Thread) -> Any:
     """The state of one of our own threads, from /proc."""
     stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_text()
     return stat[stat.rindex(")") + 2] == "D"
 
 
-def test_a_writer_waits_for_the_thaw(mounted, directory):
+def test_a_writer_waits_for_the_thaw(mounted: Path, directory: int) -> None:
     freeze.syncfs(directory)
     freeze.freeze(directory)
     writer = threading.Thread(target=(mounted / "file").write_bytes, args=(b"x",))
@@ -39,7 +41,7 @@ def test_a_writer_waits_for_the_thaw(mounted, directory):
     assert (mounted / "file").read_bytes() == b"x"
 
 
-def test_second_freeze_and_second_thaw_are_told_apart(mounted, directory):
+def test_second_freeze_and_second_thaw_are_told_apart(mounted: Path, directory: int) -> None:
     freeze.freeze(directory)
     try:
         with pytest.raises(OSError, match="busy") as caught:
@@ -52,7 +54,7 @@ def test_second_freeze_and_second_thaw_are_told_apart(mounted, directory):
         freeze.thaw(directory)
 
 
-def test_a_path_descriptor_does_not_do(mounted):
+def test_a_path_descriptor_does_not_do(mounted: Path) -> None:
     fd = os.open(mounted, os.O_PATH)
     try:
         with pytest.raises(OSError, match="Bad file descriptor"):
@@ -61,7 +63,7 @@ def test_a_path_descriptor_does_not_do(mounted):
         os.close(fd)
 
 
-def test_a_file_system_that_is_shut_down_answers_eio(mounted, directory):
+def test_a_file_system_that_is_shut_down_answers_eio(mounted: Path, directory: int) -> None:
     (mounted / "file").write_bytes(b"x")
     freeze.shut_down(directory, freeze.Shutdown.FLUSH_DATA)
     with pytest.raises(OSError, match="Input/output error"):
@@ -69,7 +71,9 @@ def test_a_file_system_that_is_shut_down_answers_eio(mounted, directory):
     mount.unmount(mounted, mount.UnmountFlag.DETACH)
 
 
-def test_a_frozen_file_system_outlives_its_mount_and_is_found_by_its_image(scratch, image):
+def test_a_frozen_file_system_outlives_its_mount_and_is_found_by_its_image(
+    scratch: Path, image: Image
+) -> None:
     """This test will lose every descriptor of a frozen file system, as a crash does."""
     device = bind(image.fd)
     filesystems.make_ext4(device.path, timeout=30)
@@ -94,7 +98,7 @@ def test_a_frozen_file_system_outlives_its_mount_and_is_found_by_its_image(scrat
         assert time.monotonic() < deadline, "the image stays bound"
 
 
-def test_tmpfs_cannot_be_frozen(scratch):
+def test_tmpfs_cannot_be_frozen(scratch: Path) -> None:
     mount.mount("tmpfs", scratch, "tmpfs")
     fd = freeze.open_directory(scratch)
     try:

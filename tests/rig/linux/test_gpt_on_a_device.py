@@ -2,10 +2,11 @@
 
 import os
 import uuid
+from typing import Any
 
 import pytest
 
-from tests.rig.linux.conftest import MIB
+from tests.rig.linux.conftest import MIB, Device, Image
 from vssemu.linux import blockdev, gpt, run
 from vssemu.linux.gpt import GptAttribute
 
@@ -13,7 +14,7 @@ IDENTITY = uuid.UUID("7a1f0c7e-30f0-4d5a-9d0b-0123456789ab")
 
 
 @pytest.fixture
-def table():
+def table() -> Any:
     first = gpt.Partition(
         number=1,
         type_guid=gpt.BASIC_DATA,
@@ -33,12 +34,14 @@ def table():
     return gpt.create_table(64 * MIB, [first, second])
 
 
-def sgdisk(device, *options):
+def sgdisk(device: Device, *options: str) -> Any:
     blockdev.flush_buffers(device.fd)
     return run.run(["sgdisk", *options, str(device.path)], timeout=30).stdout
 
 
-def test_sgdisk_finds_no_fault_and_the_same_facts(image, device, table):
+def test_sgdisk_finds_no_fault_and_the_same_facts(
+    image: Image, device: Device, table: gpt.Gpt
+) -> None:
     gpt.write_table(image.fd, table)
     assert "No problems found" in sgdisk(device, "--verify")
     printed = sgdisk(device, "--info=1")
@@ -51,7 +54,7 @@ def test_sgdisk_finds_no_fault_and_the_same_facts(image, device, table):
     assert str(table.disk_guid).upper() in sgdisk(device, "--print")
 
 
-def test_a_table_made_by_sgdisk_is_read(image, device):
+def test_a_table_made_by_sgdisk_is_read(image: Image, device: Device) -> None:
     sgdisk(
         device,
         "--new=1:256:1023",
@@ -78,7 +81,9 @@ def test_a_table_made_by_sgdisk_is_read(image, device):
     assert created == read
 
 
-def test_a_change_is_valid_for_sgdisk_and_seen_past_the_cache(image, device, table):
+def test_a_change_is_valid_for_sgdisk_and_seen_past_the_cache(
+    image: Image, device: Device, table: gpt.Gpt
+) -> None:
     gpt.write_table(image.fd, table)
     os.pread(device.fd, MIB, 0)
     gpt.change_partition(image.fd, 1, attributes=GptAttribute(0), disk_guid=IDENTITY)
@@ -87,7 +92,9 @@ def test_a_change_is_valid_for_sgdisk_and_seen_past_the_cache(image, device, tab
     assert "Attribute flags: 0000000000000000" in sgdisk(device, "--info=1")
 
 
-def test_blkid_sees_a_gpt_behind_the_protective_mbr(image, device, table):
+def test_blkid_sees_a_gpt_behind_the_protective_mbr(
+    image: Image, device: Device, table: gpt.Gpt
+) -> None:
     gpt.write_table(device.fd, table)
     blockdev.flush_buffers(device.fd)
     printed = run.run(["blkid", "-p", "-o", "export", str(device.path)], timeout=30).stdout
@@ -95,7 +102,7 @@ def test_blkid_sees_a_gpt_behind_the_protective_mbr(image, device, table):
     assert f"PTUUID={table.disk_guid}" in printed
 
 
-def test_a_write_through_a_read_only_descriptor_fails(image, table):
+def test_a_write_through_a_read_only_descriptor_fails(image: Image, table: gpt.Gpt) -> None:
     fd = os.open(image.path, os.O_RDONLY)
     try:
         with pytest.raises(OSError, match="Bad file descriptor") as caught:

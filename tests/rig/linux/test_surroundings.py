@@ -5,20 +5,23 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vssemu.linux import capabilities, cgroup, namespaces, processes, run
 
 
-def child(code, *arguments):
+def child(code: str, *arguments: str) -> Any:
     """Run statements in a new interpreter; they leave their findings in `found`."""
     text = f"import json, os, sys\nfound = None\n{code}\nprint(json.dumps(found))"
     argv = [sys.executable, "-c", text, *arguments]
     return json.loads(run.run(argv, env={"PYTHONPATH": os.getcwd()}, timeout=30).stdout)
 
 
-def test_a_dropped_capability_is_in_no_set_and_stays_away_after_exec():
+def test_a_dropped_capability_is_in_no_set_and_stays_away_after_exec() -> None:
     found = child(
         """
 from vssemu.linux import capabilities, run
@@ -48,7 +51,7 @@ found = {
     assert set(found["bounding"]) == capabilities.bounding_set() - dropped
 
 
-def test_a_capability_that_is_gone_can_be_dropped_again():
+def test_a_capability_that_is_gone_can_be_dropped_again() -> None:
     assert child("""
 from vssemu.linux import capabilities
 from vssemu.linux.capabilities import Capability
@@ -58,7 +61,7 @@ found = Capability.SYS_BOOT in capabilities.bounding_set()
 """) is False  # fmt: skip
 
 
-def test_a_host_of_its_own_has_a_name_an_interface_and_a_root(scratch):
+def test_a_host_of_its_own_has_a_name_an_interface_and_a_root(scratch: Path) -> None:
     """This test will build a root tree on a tmpfs and turn to it."""
     found = child(
         """
@@ -89,12 +92,12 @@ found = [os.uname().nodename, before, after, os.listdir("/")]
     assert os.uname().nodename != "systemTwo"
 
 
-def test_a_pidfd_lets_another_process_into_the_namespaces_of_a_host():
+def test_a_pidfd_lets_another_process_into_the_namespaces_of_a_host() -> None:
     host = run.spawn(["unshare", "--uts", "--net", "sh", "-c",
                       "hostname inside-host; echo ready; exec sleep 100"],
                      stdout=run.PIPE)  # fmt: skip
+    assert host.stdout is not None
     try:
-        assert host.stdout is not None
         assert host.stdout.readline() == b"ready\n"
         found = child(
             """
@@ -115,13 +118,13 @@ found = [os.uname().nodename, os.stat("/proc/self/ns/net").st_ino]
         host.stdout.close()
 
 
-def test_an_unknown_interface_is_named():
+def test_an_unknown_interface_is_named() -> None:
     with pytest.raises(OSError, match="No such device") as caught:
         namespaces.interface_up("none0")
     assert caught.value.filename == "none0"
 
 
-def test_a_parent_death_signal_ends_the_child(tmp_path):
+def test_a_parent_death_signal_ends_the_child(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
 from vssemu.linux import capabilities
@@ -142,7 +145,7 @@ signal.pause()
     assert processes.wait_gone([identity], time.monotonic() + 10) == ()
 
 
-def test_a_subreaper_gets_its_orphaned_grandchildren():
+def test_a_subreaper_gets_its_orphaned_grandchildren() -> None:
     found = child("""
 from vssemu.linux import capabilities
 capabilities.set_child_subreaper()
@@ -161,7 +164,7 @@ found = os.waitstatus_to_exitcode(status)
 
 
 @pytest.fixture
-def group():
+def group() -> Iterator[Any]:
     root = cgroup.find_cgroup2()
     if root is None:
         pytest.skip("no cgroup version 2 is mounted")
@@ -174,7 +177,7 @@ def group():
 
 
 @pytest.mark.parametrize("killer", [cgroup.kill, cgroup._kill_one_by_one])
-def test_a_group_is_killed_with_all_below_it(group, killer):
+def test_a_group_is_killed_with_all_below_it(group: Path, killer: Callable[[Path], None]) -> None:
     sleepers = [run.spawn(["sleep", "100"]) for _ in range(3)]
     try:
         for sleeper, place in zip(sleepers, ["a/b", "a/b", "a"], strict=True):
@@ -191,7 +194,7 @@ def test_a_group_is_killed_with_all_below_it(group, killer):
             sleeper.wait(10)
 
 
-def test_a_group_that_is_gone_is_empty_dead_and_removed(group):
+def test_a_group_that_is_gone_is_empty_dead_and_removed(group: Path) -> None:
     gone = group / "gone"
     cgroup.kill(gone)
     cgroup.remove(gone)

@@ -1,12 +1,14 @@
 import select
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from vssemu.linux import loop, uevents
 
 
-def wait_event(monitor, name):
+def wait_event(monitor: uevents.BlockMonitor, name: str) -> Any:
     deadline = time.monotonic() + 10
     while (left := deadline - time.monotonic()) > 0:
         select.select([monitor], [], [], left)
@@ -17,12 +19,14 @@ def wait_event(monitor, name):
 
 
 @pytest.fixture
-def monitor():
+def monitor() -> Iterator[Any]:
     with uevents.BlockMonitor() as opened:
         yield opened
 
 
-def test_binding_a_loop_device_is_announced_as_a_change(monitor, request):
+def test_binding_a_loop_device_is_announced_as_a_change(
+    monitor: uevents.BlockMonitor, request: pytest.FixtureRequest
+) -> None:
     device = request.getfixturevalue("device")
     event = wait_event(monitor, f"loop{device.number}")
     assert event.action in {"change", "add"}
@@ -30,7 +34,7 @@ def test_binding_a_loop_device_is_announced_as_a_change(monitor, request):
     assert event.sequence > 0
 
 
-def test_a_new_device_is_announced_and_so_is_its_end(monitor):
+def test_a_new_device_is_announced_and_so_is_its_end(monitor: uevents.BlockMonitor) -> None:
     number = 1500 + time.monotonic_ns() % 1000
     loop.add(number)
     try:
@@ -40,13 +44,15 @@ def test_a_new_device_is_announced_and_so_is_its_end(monitor):
     assert wait_event(monitor, f"loop{number}").action == "remove"
 
 
-def test_without_an_event_nothing_is_received_and_nothing_blocks(monitor):
+def test_without_an_event_nothing_is_received_and_nothing_blocks(
+    monitor: uevents.BlockMonitor,
+) -> None:
     while monitor.receive_nowait() is not None:
         pass
     assert monitor.receive_nowait() is None
 
 
-def test_a_closed_monitor_says_so():
+def test_a_closed_monitor_says_so() -> None:
     monitor = uevents.BlockMonitor()
     assert monitor.fileno() >= 0
     monitor.close()

@@ -1,6 +1,7 @@
 """The fence's program, run by a small interpreter of its own and compared with the rules."""
 
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ rules = st.builds(
 )
 
 
-def execute(program, context):
+def execute(program: Any, context: bytes) -> Any:
     """What the kernel's interpreter would do with the instructions that are used."""
     code = list(struct.iter_unpack("<BBhi", program))
     registers = [0] * 11
@@ -55,7 +56,9 @@ def execute(program, context):
     st.integers(0, 4),
     st.integers(1, 7),
 )
-def test_the_program_grants_what_some_rule_grants(listed, kind, major, minor, asked):
+def test_the_program_grants_what_some_rule_grants(
+    listed: list[DeviceRule], kind: Any, major: int, minor: int, asked: int
+) -> None:
     context = struct.pack("<III", asked << 16 | KIND_BITS[kind], major, minor)
     expected = any(
         rule.kind is kind
@@ -68,6 +71,6 @@ def test_the_program_grants_what_some_rule_grants(listed, kind, major, minor, as
 
 
 @pytest.mark.parametrize("minor", [-1, 1 << 20])
-def test_a_number_that_no_device_has_is_refused(minor):
+def test_a_number_that_no_device_has_is_refused(minor: int) -> None:
     with pytest.raises(ValueError, match="no device has such a number"):
         assemble([DeviceRule(kind=DeviceKind.BLOCK, major=7, minor=minor)])

@@ -6,6 +6,7 @@ mkfs.vfat -F 16 -n DATEN -i 1234abcd; mkfs.vfat -F 32 -s 1 -i 00c0ffee; mkfs.btr
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from vssemu.linux.filesystems import Filesystem, FilesystemFacts, identify
 MADE = Path(__file__).parent / "super_blocks"
 
 
-def head(name):
+def head(name: str) -> Any:
     return gzip.decompress((MADE / f"{name}.gz").read_bytes())
 
 
@@ -29,27 +30,29 @@ def head(name):
         ("ntfs", Filesystem.NTFS, "", "4CAE3CC32CC51CD2", 4096),
     ],
 )
-def test_what_mkfs_made_is_known(name, kind, label, identity, block_size):
+def test_what_mkfs_made_is_known(
+    name: str, kind: Any, label: str, identity: str, block_size: int
+) -> None:
     assert identify(head(name)) == FilesystemFacts(
         kind=kind, label=label, uuid=identity, block_size=block_size
     )
 
 
 @given(st.sampled_from(["fat16", "btrfs", "ntfs"]), st.integers(0, 69632))
-def test_what_is_cut_short_is_read_or_unknown(name, length):
+def test_what_is_cut_short_is_read_or_unknown(name: str, length: int) -> None:
     found = identify(head(name)[:length])
     assert found is None or found == identify(head(name))
 
 
 @settings(max_examples=300)
 @given(st.sampled_from(["fat16", "fat32", "btrfs", "ntfs"]), st.data())
-def test_spoilt_bytes_never_crash_it(name, data):
+def test_spoilt_bytes_never_crash_it(name: str, data: st.DataObject) -> None:
     raw = bytearray(head(name))
     for at in data.draw(st.lists(st.integers(0, 600) | st.integers(65536, 66200), max_size=40)):
         raw[at] = data.draw(st.integers(0, 255))
     identify(bytes(raw))
 
 
-def test_zeroes_are_no_file_system():
+def test_zeroes_are_no_file_system() -> None:
     assert identify(bytes(69632)) is None
     assert identify(b"") is None

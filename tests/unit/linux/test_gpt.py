@@ -3,6 +3,9 @@ import os
 import struct
 import uuid
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,8 +17,8 @@ from vssemu.linux.gpt import BadTable, Gpt, GptAttribute, Partition
 MIB = 1 << 20
 
 
-def plain(**more):
-    fields = {
+def plain(**more: Any) -> Any:
+    fields: dict[str, Any] = {
         "number": 1,
         "type_guid": gpt.BASIC_DATA,
         "unique_guid": uuid.UUID(int=7),
@@ -26,7 +29,7 @@ def plain(**more):
 
 
 @st.composite
-def tables(draw):
+def tables(draw: st.DrawFn) -> Any:
     block_size = draw(st.sampled_from([512, 4096]))
     blocks = draw(st.integers(200, 100_000))
     empty = gpt.create_table(blocks * block_size, [], block_size=block_size)
@@ -72,7 +75,7 @@ def decode(table: Gpt, encoded: gpt.EncodedTable, *, backup: bool) -> Gpt:
 
 
 @given(tables())
-def test_both_copies_give_back_the_table(table):
+def test_both_copies_give_back_the_table(table: Gpt) -> None:
     encoded = gpt.encode(table)
     assert decode(table, encoded, backup=False) == table
     assert decode(table, encoded, backup=True) == table
@@ -80,7 +83,7 @@ def test_both_copies_give_back_the_table(table):
 
 
 @given(tables(), st.data())
-def test_one_wrong_byte_is_always_noticed(table, data):
+def test_one_wrong_byte_is_always_noticed(table: Gpt, data: st.DataObject) -> None:
     encoded = gpt.encode(table)
     used = [*range(92), *range(table.block_size, table.block_size + 128 * 128)]
     spoilt = bytearray(encoded.primary)
@@ -91,7 +94,7 @@ def test_one_wrong_byte_is_always_noticed(table, data):
 
 @settings(max_examples=300)
 @given(st.binary(max_size=4096), st.integers(1, 100))
-def test_no_bytes_whatever_crash_the_header(block, lba):
+def test_no_bytes_whatever_crash_the_header(block: bytes, lba: int) -> None:
     with pytest.raises(BadTable):
         gpt.decode_header(block, own_lba=lba)
 
@@ -102,11 +105,13 @@ def test_no_bytes_whatever_crash_the_header(block, lba):
     st.integers(0, 2**32 - 1),
     st.binary(max_size=128 * 4),
 )
-def test_headers_with_a_right_crc_and_wild_fields_are_refused_or_read(numbers, count, entries):
+def test_headers_with_a_right_crc_and_wild_fields_are_refused_or_read(
+    numbers: tuple[int, ...], count: int, entries: bytes
+) -> Any:
     """This test will make the checksums right, so that the checks behind them are reached."""
     other, first, last, entries_lba, _ = numbers
 
-    def packed(crc):
+    def packed(crc: int) -> Any:
         return struct.pack(
             "<8sIIIIQQQQ16sQIII", b"EFI PART", 0x10000, 92, crc, 0, 1, other, first, last,
             bytes(16), entries_lba, count, 128, zlib.crc32(entries),
@@ -120,11 +125,11 @@ def test_headers_with_a_right_crc_and_wild_fields_are_refused_or_read(numbers, c
 
 
 @given(st.binary(min_size=72, max_size=72))
-def test_any_name_is_read_and_written_back(name):
+def test_any_name_is_read_and_written_back(raw: bytes) -> None:
     table = gpt.create_table(64 * MIB, [plain()])
     encoded = gpt.encode(table)
     entries = bytearray(encoded.primary[4096:])
-    entries[56:128] = name
+    entries[56:128] = raw
     header = dataclasses.replace(
         gpt.decode_header(encoded.primary[:4096], own_lba=1), entries_crc=zlib.crc32(entries)
     )
@@ -145,41 +150,45 @@ def test_any_name_is_read_and_written_back(name):
         ([plain(type_guid=uuid.UUID(int=0))], "unused"),
     ],
 )
-def test_a_table_that_contradicts_itself_is_refused(partitions, words):
+def test_a_table_that_contradicts_itself_is_refused(
+    partitions: list[Partition], words: str
+) -> None:
     with pytest.raises(BadTable, match=words):
         gpt.create_table(64 * MIB, partitions)
 
 
-def test_a_disk_too_small_for_a_table_is_refused():
+def test_a_disk_too_small_for_a_table_is_refused() -> None:
     with pytest.raises(BadTable, match="disk of 8 blocks"):
         gpt.create_table(8 * 4096, [])
 
 
-def test_a_name_that_does_not_fit_is_refused():
+def test_a_name_that_does_not_fit_is_refused() -> None:
     with pytest.raises(BadTable, match="does not fit"):
         gpt.encode(gpt.create_table(64 * MIB, [plain(name="x" * 37)]))
 
 
-def test_the_attribute_bits_are_those_of_windows():
-    assert GptAttribute.READ_ONLY == 0x1000000000000000
-    assert GptAttribute.SHADOW_COPY == 0x2000000000000000
-    assert GptAttribute.HIDDEN == 0x4000000000000000
-    assert GptAttribute.NO_DRIVE_LETTER == 0x8000000000000000
+def test_the_attribute_bits_are_those_of_windows() -> None:
+    assert GptAttribute.READ_ONLY.value == 0x1000000000000000
+    assert GptAttribute.SHADOW_COPY.value == 0x2000000000000000
+    assert GptAttribute.HIDDEN.value == 0x4000000000000000
+    assert GptAttribute.NO_DRIVE_LETTER.value == 0x8000000000000000
 
 
-def test_byte_range_is_in_bytes():
+def test_byte_range_is_in_bytes() -> None:
     assert gpt.create_table(64 * MIB, [plain()]).byte_range(1) == (MIB, MIB)
 
 
 @pytest.fixture
-def disk(tmp_path):
+def disk(tmp_path: Path) -> Iterator[Any]:
     fd = os.open(tmp_path / "disk", os.O_RDWR | os.O_CREAT)
     os.ftruncate(fd, 64 * MIB)
     yield fd
     os.close(fd)
 
 
-def test_a_spoilt_primary_is_replaced_by_the_backup(disk, caplog):
+def test_a_spoilt_primary_is_replaced_by_the_backup(
+    disk: int, caplog: pytest.LogCaptureFixture
+) -> None:
     table = gpt.create_table(64 * MIB, [plain(name="Daten")])
     gpt.write_table(disk, table)
     os.pwrite(disk, b"spoilt", 4096 + 8)
@@ -187,7 +196,7 @@ def test_a_spoilt_primary_is_replaced_by_the_backup(disk, caplog):
     assert "backup copy serves" in caplog.text
 
 
-def test_spoilt_entries_are_replaced_by_the_backup(disk):
+def test_spoilt_entries_are_replaced_by_the_backup(disk: int) -> None:
     table = gpt.create_table(64 * MIB, [plain(name="Daten")])
     gpt.write_table(disk, table)
     os.pwrite(disk, b"spoilt", 2 * 4096 + 8)
@@ -197,7 +206,7 @@ def test_spoilt_entries_are_replaced_by_the_backup(disk):
         gpt.read_table(disk)
 
 
-def test_an_empty_disk_has_no_table(disk):
+def test_an_empty_disk_has_no_table(disk: int) -> None:
     with pytest.raises(BadTable, match="disk: block 1: no GPT signature"):
         gpt.read_table(disk)
     os.ftruncate(disk, 0)
@@ -205,7 +214,7 @@ def test_an_empty_disk_has_no_table(disk):
         gpt.read_table(disk)
 
 
-def test_a_change_mends_the_spoilt_copy_and_keeps_the_rest(disk):
+def test_a_change_mends_the_spoilt_copy_and_keeps_the_rest(disk: int) -> None:
     odd = GptAttribute(1 << 50)
     os.pwrite(disk, b"boot code", 0)
     table = gpt.create_table(64 * MIB, [plain(attributes=odd, name="F"), plain(
@@ -225,12 +234,12 @@ def test_a_change_mends_the_spoilt_copy_and_keeps_the_rest(disk):
     assert gpt.read_table(disk) == written
 
 
-def test_a_change_of_no_partition_is_a_key_error(disk):
+def test_a_change_of_no_partition_is_a_key_error(disk: int) -> None:
     gpt.write_table(disk, gpt.create_table(64 * MIB, []))
     with pytest.raises(KeyError):
         gpt.change_partition(disk, 1, attributes=GptAttribute.HIDDEN)
 
 
-def test_a_table_of_another_size_is_not_written(disk):
+def test_a_table_of_another_size_is_not_written(disk: int) -> None:
     with pytest.raises(BadTable, match="is not of 8192 blocks"):
         gpt.write_table(disk, gpt.create_table(32 * MIB, []))

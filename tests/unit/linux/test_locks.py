@@ -2,6 +2,9 @@ import fcntl
 import os
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +12,7 @@ from vssemu.linux import locks
 
 
 @pytest.fixture
-def held(tmp_path):
+def held(tmp_path: Path) -> Iterator[Any]:
     """A lock file that somebody else has locked."""
     fd = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(fd, fcntl.LOCK_EX)
@@ -17,7 +20,7 @@ def held(tmp_path):
     os.close(fd)
 
 
-def test_a_lock_excludes_others_until_the_block_ends(tmp_path):
+def test_a_lock_excludes_others_until_the_block_ends(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     other = os.open(path, os.O_RDWR | os.O_CREAT)
     try:
@@ -28,7 +31,7 @@ def test_a_lock_excludes_others_until_the_block_ends(tmp_path):
         os.close(other)
 
 
-def test_shared_locks_do_not_exclude_each_other(tmp_path):
+def test_shared_locks_do_not_exclude_each_other(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with (
         locks.locked(path, seconds=1, shared=True, flags=os.O_RDWR | os.O_CREAT),
@@ -37,7 +40,7 @@ def test_shared_locks_do_not_exclude_each_other(tmp_path):
         assert not locks.try_lock(second)
 
 
-def test_at_the_limit_the_file_is_named(tmp_path, held):
+def test_at_the_limit_the_file_is_named(tmp_path: Path, held: int) -> None:
     started = time.monotonic()
     with (
         pytest.raises(TimeoutError, match=r"still locked by others after 0\.3 s") as caught,
@@ -48,7 +51,7 @@ def test_at_the_limit_the_file_is_named(tmp_path, held):
     assert 0.3 <= time.monotonic() - started < 5
 
 
-def test_a_lock_that_is_given_up_in_time_is_obtained_and_kept(tmp_path, held):
+def test_a_lock_that_is_given_up_in_time_is_obtained_and_kept(tmp_path: Path, held: int) -> None:
     """This test will let go of the lock while flock(1) waits for it in our place."""
     release = threading.Timer(0.3, locks.unlock, [held])
     release.start()
@@ -58,6 +61,6 @@ def test_a_lock_that_is_given_up_in_time_is_obtained_and_kept(tmp_path, held):
     assert locks.try_lock(held)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), locks.locked(tmp_path / "none", seconds=1):
         pass
