@@ -1,157 +1,109 @@
-"""devicefs: the FUSE file system of a host's device objects.
+r"""The devicefs program.
 
     python -m vssemu_fuse.devicefs --mountpoint /run/vssemu/GLOBALROOT \
         --socket /run/vssemu/vss.sock
 
-Owns the order of things: the first list from the service, the mount, then each further list
-put in force and confirmed. One file system a process (pyfuse3 keeps its session in a
-global). It runs until SIGTERM or SIGINT, which unmount it, or until somebody else does.
+It makes the mount point if need be, and stays in the foreground. Exit status: 0 after
+SIGTERM or SIGINT; 1 when it could not mount, or somebody else unmounted it (whoever runs it
+starts it again); 2 for a wrong command line.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import grp
+import sys
 from pathlib import Path
-from typing import Final
+from typing import Never
 
-import pyfuse3
+import click
 import structlog
 import trio
-from pyfuse3 import FileNameT, InodeT
 
-from vssemu_fuse import mounting, names
-from vssemu_fuse.catalog import Catalog, Change, Copy
-from vssemu_fuse.copies import Copies
-from vssemu_fuse.image import open_block_device
-from vssemu_fuse.names import View, ViewDirectory
-from vssemu_fuse.operations import DeviceOperations
-from vssemu_fuse.surfacing import SURFACE_LIMIT, Surfacer
-
-MAX_WAITING: Final = 1_000_000
-"""Requests in progress. Walkers waiting for a tree must never use up the tasks that answer
-the service's own look-ups, so this is more than a machine has threads."""
+from vssemu_fuse.serving import serve_until_signal
 
 _log = structlog.get_logger(__name__)
 
 
-async def serve(
-    mountpoint: Path,
-    copies: Copies,
-    *,
-    operators_gid: int,
-    surface_limit: float = SURFACE_LIMIT,
-    opener: Callable[[int, int], int] = open_block_device,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Serve the device objects at a directory until cancelled or unmounted.
-
-    operators_gid: the group that may use the names, beside root. surface_limit: seconds a
-    look-up waits for a tree. opener: opens a raw device read-only by major and minor.
-    Started when the path answers. The first list decides when that is: until then a
-    predecessor's mount stays.
-    Raises OSError when it cannot be mounted: EBUSY when another devicefs serves there.
-    """
-    async with trio.open_nursery() as nursery:
-        born_ns = time.time_ns()
-        catalog = Catalog()
-        operations = DeviceOperations(
-            catalog,
-            Surfacer(copies, nursery, limit=surface_limit),
-            operators_gid=operators_gid,
-            born_ns=born_ns,
-            opener=opener,
-        )
-        lists = copies.lists()
-        first = await anext(lists)
-        catalog.apply(first, now_ns=born_ns)
-        async with _session(operations, mountpoint):
-            await copies.settled(first.revision)
-            task_status.started()
-            _log.info("serving", mountpoint=str(mountpoint), copies=len(first.copies))
-            async for latest in lists:
-                change = catalog.apply(latest, now_ns=time.time_ns())
-                await _enforce(change, operations)
-                await copies.settled(latest.revision)
-        nursery.cancel_scope.cancel()
-
-
-async def cancel_on_signal(scope: trio.CancelScope) -> None:
-    """Cancel a scope at the first SIGTERM or SIGINT."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            _log.info("leaving", signal=signal.Signals(number).name)
-            scope.cancel()
-            return
-
-
-@asynccontextmanager
-async def _session(operations: DeviceOperations, mountpoint: Path) -> AsyncIterator[None]:
-    """Serve a mount at its place during the block.
-
-    The block is cancelled, and left quietly, when somebody else unmounts it.
-    """
-    fuse = await trio.to_thread.run_sync(mounting.make)
+@click.command()
+@click.option(
+    "--mountpoint",
+    type=click.Path(path_type=Path),
+    default="/run/vssemu/GLOBALROOT",
+    show_default=True,
+    help="Directory of the device objects.",
+)
+@click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    default="/run/vssemu/vss.sock",
+    show_default=True,
+    help="Socket of the VSS service.",
+)
+@click.option(
+    "--group",
+    default="vss-operators",
+    show_default=True,
+    help="Group that may use the names; without such a group only root may.",
+)
+def main(mountpoint: Path, socket: Path, group: str) -> None:
+    """Show the shadow copies of this host as device objects."""
+    _configure_log()
     try:
-        pyfuse3.init(operations, f"/dev/fd/{fuse.connection}", set())
-    except RuntimeError:
-        os.close(fuse.connection)
-        os.close(fuse.mounted)
-        raise
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_answer, nursery.cancel_scope)
-            mount_id = await trio.to_thread.run_sync(mounting.install, fuse.mounted, mountpoint)
-            try:
-                _widen_read_ahead(mountpoint)
-                yield
-            finally:
-                mounting.remove(mount_id, mountpoint)
-            nursery.cancel_scope.cancel()
-    finally:
-        # Closes the connection, which the session took over.
-        pyfuse3.close(unmount=False)
-
-
-async def _answer(ended: trio.CancelScope) -> None:
-    await pyfuse3.main(max_tasks=MAX_WAITING)
-    _log.warning("unmounted by somebody else")
-    ended.cancel()
-
-
-def _widen_read_ahead(mountpoint: Path) -> None:
-    try:
-        mounting.set_read_ahead(mountpoint)
+        # A dead mount at the place is there for mkdir, and not for anything that stats it.
+        with contextlib.suppress(FileExistsError):
+            mountpoint.mkdir(parents=True)
+        by_signal = trio.run(_serve, mountpoint.resolve(), socket, _gid_of(group))
+    except ExceptionGroup as group_of_errors:
+        failures, bugs = group_of_errors.split(OSError)
+        if bugs is not None or failures is None:
+            raise
+        _die(*_leaves(failures))
     except OSError as error:
-        _log.warning("the Image view has a small read-ahead", reason=str(error))
+        _die(error)
+    sys.exit(0 if by_signal else 1)
 
 
-async def _enforce(change: Change, operations: DeviceOperations) -> None:
-    """Make the kernel forget what a change made untrue."""
-    for copy in change.removed:
-        _log.info("names removed", number=copy.facts.number)
-        await operations.retire(copy)
-        # In a thread: it waits for whoever holds the view's directory, and devicefs must
-        # answer him meanwhile. The kernel unmounts what is mounted on a dropped name.
-        await trio.to_thread.run_sync(_drop_names, copy)
-    for copy in change.edited:
-        await trio.to_thread.run_sync(_drop_inode, copy.inode(View.PROPERTIES))
+def _die(*errors: OSError) -> Never:
+    click.echo(f"devicefs: {'; '.join(map(str, errors))}", err=True)
+    sys.exit(1)
 
 
-def _drop_names(copy: Copy) -> None:
-    name = names.copy_name(copy.facts.number).encode()
-    for view in View:
-        parent = names.inode_of(ViewDirectory(view))
-        # ENOENT: the kernel has no such name, or inode, in its cache.
-        with contextlib.suppress(FileNotFoundError):
-            pyfuse3.invalidate_entry(InodeT(parent), FileNameT(name))
-        _drop_inode(copy.inode(view))
+async def _serve(mountpoint: Path, socket: Path, operators_gid: int) -> bool:
+    return await serve_until_signal(mountpoint, socket, operators_gid=operators_gid)
 
 
-def _drop_inode(inode: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        pyfuse3.invalidate_inode(InodeT(inode))
+def _gid_of(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        _log.warning("no such group: only root may use the device objects", group=group)
+        return 0
+
+
+def _leaves(group: ExceptionGroup[OSError]) -> list[OSError]:
+    found: list[OSError] = []
+    for each in group.exceptions:
+        found += _leaves(each) if isinstance(each, ExceptionGroup) else [each]
+    return found
+
+
+def _configure_log() -> None:
+    last = (
+        structlog.dev.ConsoleRenderer()
+        if sys.stderr.isatty()
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            last,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    main()

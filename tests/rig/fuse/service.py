@@ -15,14 +15,14 @@ import json
 import os
 import socket
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from vssemu.linux import mount
-from vssemu_fuse import devicefs, names
+from vssemu_fuse import names, serving
 from vssemu_fuse.copies import CopyList, DeviceObject
 
 
@@ -38,7 +38,7 @@ class LocalCopies:
         self._held: dict[int, trio.Event] = defaultdict(_set_event)
         self._lock = trio.Lock()
 
-    async def lists(self) -> AsyncIterator[CopyList]:
+    async def lists(self) -> AsyncGenerator[CopyList, None]:
         async for each in self._receive:
             yield each
 
@@ -50,23 +50,9 @@ class LocalCopies:
         await self._held[number].wait()
         if number in self._failures:
             raise OSError(5, self._failures[number])
-        await trio.to_thread.run_sync(self._mount, number)
+        minor = self._devices[number][1]
+        await trio.to_thread.run_sync(mount_tree, self._mountpoint, number, minor)
         await self._tell(mounted=number)
-
-    def _mount(self, number: int) -> None:
-        path = self._mountpoint / "Device" / names.copy_name(number)
-        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            if mount_id(directory) != mount_id_of_path(self._mountpoint):
-                return
-            minor = self._devices[number][1]
-            mounted = mount.detached_mount("ext4", f"/dev/loop{minor}", read_only=True)
-            try:
-                mount.attach(mounted, directory)
-            finally:
-                os.close(mounted)
-        finally:
-            os.close(directory)
 
     async def serve_commands(self) -> None:
         buffer = b""
@@ -77,7 +63,7 @@ class LocalCopies:
 
     async def _obey(self, command: dict[str, Any]) -> None:
         if "list" in command:
-            copies = tuple(DeviceObject(**each) for each in command["list"])
+            copies = [DeviceObject(**each) for each in command["list"]]
             self._devices = {each.number: (each.raw_major, each.raw_minor) for each in copies}
             latest = CopyList(revision=command["revision"], server_pid=os.getpid(), copies=copies)
             await self._send.send(latest)
@@ -104,6 +90,22 @@ def _set_event() -> trio.Event:
     return event
 
 
+def mount_tree(mountpoint: Path, number: int, minor: int) -> None:
+    """Attach the ext4 of /dev/loop<minor> to the directory of a copy unless it is there."""
+    path = mountpoint / "Device" / names.copy_name(number)
+    directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if mount_id(directory) != mount_id_of_path(mountpoint):
+            return
+        mounted = mount.detached_mount("ext4", f"/dev/loop{minor}", read_only=True)
+        try:
+            mount.attach(mounted, directory)
+        finally:
+            os.close(mounted)
+    finally:
+        os.close(directory)
+
+
 def mount_id(descriptor: int) -> int:
     """Return the id of the mount a descriptor is in."""
     lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
@@ -127,8 +129,8 @@ async def main() -> None:
     copies = LocalCopies(stream, arguments.mountpoint)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(copies.serve_commands)
-        nursery.start_soon(devicefs.cancel_on_signal, nursery.cancel_scope)
-        await devicefs.serve(
+        nursery.start_soon(serving.cancel_on_signal, nursery.cancel_scope)
+        await serving.serve(
             arguments.mountpoint,
             copies,
             operators_gid=arguments.gid,

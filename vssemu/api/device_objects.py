@@ -1,0 +1,72 @@
+"""io.vssemu.DeviceObjects: what devicefs needs to know, and to ask for. Root only.
+
+The implementer's side of the contract:
+
+- `watch` sends the full list at once and after each change; a list that nobody took yet may
+  be replaced by a newer one. It ends only with the service.
+- `surface` opens the bare directory itself, `open(path, O_PATH | O_DIRECTORY)`: a look-up
+  made by a thread of `server_pid` is answered at once, whoever else waits for that name. A
+  descriptor that is not in devicefs's own mount means that the tree is there: return.
+  Otherwise the tree is attached through the descriptor (move_mount), never through a path.
+- A copy is taken out of the list first; what it stands on may go when that list has settled:
+  by then the kernel has unmounted the tree from its name, and devicefs has closed the device.
+"""
+
+from dataclasses import dataclass
+
+from vssemu.rpc.interface import Declared, Interface
+
+device_objects = Interface(
+    "io.vssemu.DeviceObjects",
+    """
+    The shadow copies that have device objects, for the file system that shows them.
+    """,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceObject:
+    """One shadow copy as its four names show it.
+
+    number: the N of HarddiskVolumeShadowCopyN, from 1. size: bytes of the raw device.
+    raw_major, raw_minor: the read-only block device; with another one, or another size, a
+    number stands for another copy. properties: VSS_SNAPSHOT_PROP, the text of a JSON object.
+    """
+
+    number: int
+    size: int
+    raw_major: int
+    raw_minor: int
+    properties: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CopyList:
+    """All copies that have names now.
+
+    revision: names this list in `settled`; never used again, by a later process neither (the
+    clock in nanoseconds is a good start). server_pid: the process whose threads attach the
+    trees, as numbered in the pid namespace that devicefs shares with it.
+    """
+
+    revision: int
+    server_pid: int
+    copies: list[DeviceObject]
+
+
+@device_objects.method(more=True)
+def watch() -> CopyList:
+    """Send the list now and after each change."""
+    raise Declared
+
+
+@device_objects.method()
+def surface(number: int) -> None:
+    """Reply when the tree of a copy is mounted on its directory, or fail with the reason."""
+    raise Declared
+
+
+@device_objects.method()
+def settled(revision: int) -> None:
+    """Take note that a list is in force: removed copies have no names, and no descriptors."""
+    raise Declared
