@@ -1,0 +1,87 @@
+"""What every part of the array works with, and the calls of the fabric that it needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from vssemu.array.journal import Journal
+from vssemu.array.locking import NamedLocks
+from vssemu.array.pool import Pool
+from vssemu.array.rows import LunRow
+from vssemu.array.tables import Tables
+from vssemu.array.views import Views
+from vssemu.vss.engine import Backing, Engine
+from vssemu.vss.errors import ObjectNotFound
+from vssemu.vss.fabric import Target
+from vssemu.vss.identity import Initiator, LunId
+
+
+class ArrayTarget(Target, Protocol):
+    """The target half of a fabric as the array uses it."""
+
+    async def users(self, lun: LunId, initiator: Initiator | None = None) -> Sequence[str]:
+        """Return what still uses a LUN, in words; of one initiator, when given.
+
+        Use that a crash left behind is ended first, so the answer may take seconds.
+        """
+        ...
+
+
+class ScratchEngine(Engine, Protocol):
+    """An engine that can tell whether a copy has a scratch clone."""
+
+    async def has_scratch(self, lun: LunId) -> bool:
+        """Tell whether there is one now."""
+        ...
+
+
+@dataclass(kw_only=True)
+class Core:
+    """The parts of one array. luns, sets: locks, whose order is told in `locking`."""
+
+    journal: Journal
+    pool: Pool
+    engine: ScratchEngine
+    target: ArrayTarget
+    views: Views = field(default_factory=Views)
+    luns: NamedLocks = field(default_factory=NamedLocks)
+    sets: NamedLocks = field(default_factory=NamedLocks)
+
+    async def publish(self, initiator: Initiator, lun: LunRow) -> None:
+        """Let the fabric hand a LUN, and its scratch clone if there is one, to an initiator."""
+        backing = await self.engine.activate(lun.id, writable=True)
+        await self.target.publish(initiator, lun.id, backing)
+        if lun.is_copy and await self.engine.has_scratch(lun.id):
+            scratch = await self.engine.scratch(lun.id, writable=True)
+            await self.target.publish(initiator, lun.id, scratch)
+
+    async def scratch_of(self, initiator: Initiator, lun: LunRow) -> Backing:
+        """Return the scratch clone of a copy, made if need be, published to an initiator."""
+        scratch = await self.engine.scratch(lun.id, writable=True)
+        await self.target.publish(initiator, lun.id, scratch)
+        return scratch
+
+
+def existing(tables: Tables, lun: LunId) -> LunRow:
+    """Return a LUN. Raises ObjectNotFound."""
+    row = tables.lun(lun)
+    if row is None:
+        raise ObjectNotFound(
+            f"there is no LUN {lun}", item=lun, hint="list the LUNs to see their ids"
+        )
+    return row
+
+
+def visible(tables: Tables, lun: LunId, initiator: Initiator) -> LunRow:
+    """Return a LUN that is unmasked to an initiator.
+
+    Raises ObjectNotFound, in the same words for one that is not there and one that is masked.
+    """
+    row = tables.lun(lun)
+    if row is None or initiator not in row.masked_to:
+        raise ObjectNotFound(
+            f"no LUN {lun} is unmasked to {initiator}",
+            item=lun,
+            hint="the administrator of the array unmasks LUNs",
+        )
+    return row

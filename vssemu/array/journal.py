@@ -1,0 +1,130 @@
+"""The journal: the one truth that hosts share, an SQLite file.
+
+Owns the connection, its settings and its one lock. Work on it is a plain function of
+`Tables`, run in a thread inside a transaction, so that what is checked and what is written
+belong together:
+
+    row = await journal.change(grow, lun, size)     # def grow(tables, lun, size) -> LunRow
+
+A change is on the disk when `change` returns. `change_quickly` does not wait for the disk:
+a loss of power may undo it, as a whole and never a later one without it. Neither can be
+cancelled half way. What the function raises undoes the change.
+
+Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous
+"""
+
+import contextlib
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+import trio
+
+from vssemu.array.schema import bring_up_to_date
+from vssemu.array.tables import Tables
+from vssemu.vss.errors import Fail, InsufficientStorage
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Work = Callable[Concatenate[Tables, P], R]
+
+FILE_NAME: Final = "journal.sqlite"
+_BUSY_SECONDS: Final = 10.0
+
+
+class Journal:
+    """An open journal; made by `open_journal`, closed by whoever opened it."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._lock = trio.Lock()
+        self.path = path
+        self.identity = Tables(connection).identity()
+        """Random, made with the journal; a pool belongs to the array of this identity."""
+
+    async def read(self, work: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return what the function finds. Raises Fail when the journal cannot be read."""
+        return await self._locked(lambda: self._transact("DEFERRED", work, args, kwargs))
+
+    async def change(self, work: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return what the function returns, once its changes are safe on the disk.
+
+        Raises what it raises, with nothing changed; InsufficientStorage, Fail.
+        """
+        return await self._locked(lambda: self._transact("IMMEDIATE", work, args, kwargs))
+
+    async def change_quickly(self, work: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As `change`, without waiting for the disk: for the hold window alone."""
+        return await self._locked(lambda: self._unsynced(work, args, kwargs))
+
+    def close(self) -> None:
+        """Close the file. The journal cannot be used any more."""
+        self._connection.close()
+
+    async def _locked(self, work: Callable[[], R]) -> R:
+        async with self._lock:
+            return await trio.to_thread.run_sync(work)
+
+    def _unsynced(self, work: Work[..., R], args: tuple[object, ...], kwargs: object) -> R:
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        try:
+            return self._transact("IMMEDIATE", work, args, kwargs)
+        finally:
+            self._connection.execute("PRAGMA synchronous = FULL")
+
+    def _transact(
+        self, mode: str, work: Work[..., R], args: tuple[object, ...], kwargs: object
+    ) -> R:
+        assert isinstance(kwargs, dict)
+        connection = self._connection
+        with _translated(self.path):
+            connection.execute(f"BEGIN {mode}")
+            try:
+                result = work(Tables(connection), *args, **kwargs)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+
+def open_journal(directory: Path) -> Journal:
+    """Open the journal in a directory, made with a random identity where there is none.
+
+    Raises Fail when it is damaged, of a later version or cannot be written.
+    """
+    path = directory / FILE_NAME
+    with _translated(path):
+        connection = sqlite3.connect(
+            path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            bring_up_to_date(connection)
+            connection.execute(
+                "INSERT OR IGNORE INTO array VALUES (1, ?, 0)", (secrets.token_hex(16),)
+            )
+            return Journal(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise InsufficientStorage(
+                f"the array's journal cannot grow: {error}",
+                item=str(path),
+                hint="free space on the file system of the array's state",
+            ) from error
+        raise Fail(f"the array's journal failed: {error}", item=str(path)) from error

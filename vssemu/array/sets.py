@@ -1,0 +1,385 @@
+"""Snapshot sets in the making: prepare, commit, settle, abort.
+
+    prepare... -> finish_prepare -> commit -> settle -> copies_of
+    preparing     prepared          committed  settled   handed-out
+
+`abort` removes the copies up to the moment when their records were handed out; later it
+changes nothing, and each copy ends by `reclaim`. A host makes one set at a time, so its next
+`prepare` drops what an earlier creation of the same host left before `settle`.
+
+A LUN is in one creation at a time, whoever asks: that is a row of the journal, not a lock.
+Between `finish_prepare` and `commit` nothing is waited for but this: a set commits without
+any lock but its own.
+"""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+import trio
+
+from vssemu.array.border import storage
+from vssemu.array.core import Core, visible
+from vssemu.array.luns import finish_deletion
+from vssemu.array.rows import LunRow, SetRow, SetState
+from vssemu.array.tables import Tables
+from vssemu.vss.array import LunKind, LunState
+from vssemu.vss.engine import CopyPair, Prepared
+from vssemu.vss.errors import (
+    BadState,
+    InsufficientStorage,
+    InvalidArgument,
+    MaximumNumberOfSnapshotsReached,
+    ObjectNotFound,
+    ProviderVeto,
+    VolumeNotSupported,
+    VssError,
+)
+from vssemu.vss.identity import Initiator, LunId, SnapshotSetId
+from vssemu.vss.lifecycle.lun import LunCall, after
+from vssemu.vss.lun import LunInformation
+
+logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+COPIES_PER_LUN: Final = 512
+"""As many shadow copies as VSS allows of a volume."""
+
+HOLD_LIMIT: Final = 3.0
+"""Seconds that copies may take while writes are held; the documented 10 s are for all of it."""
+
+PREPARE_SECONDS: Final = 600.0
+RESERVE: Final = 64 << 20
+"""Bytes that the pool must have free before a copy is begun: an origin's first writes."""
+
+_UNFINISHED: Final = (SetState.PREPARING, SetState.PREPARED, SetState.COMMITTED)
+_ABORTABLE: Final = (*_UNFINISHED, SetState.SETTLED)
+
+
+class Sets:
+    """The creations of snapshot sets."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._prepared: dict[SnapshotSetId, Prepared] = {}
+        self._preparing: dict[SnapshotSetId, trio.CancelScope] = {}
+        # A commit must find a thread whatever else is going on.
+        self._commits = trio.CapacityLimiter(64)
+        self._boot = boot_id()
+
+    async def can_copy(self, owner: Initiator, luns: Sequence[LunId], kind: LunKind) -> bool:
+        """Tell whether copies of these LUNs could be begun now. No side effect."""
+
+        def check(tables: Tables) -> None:
+            for lun in luns:
+                _source(tables, lun, owner, None)
+
+        try:
+            self._refuse_kind(kind)
+            self._refuse_full_pool()
+            await self._core.journal.read(check)
+        except VssError as error:
+            logger.info("cannot_copy", initiator=owner, luns=list(luns), reason=str(error))
+            return False
+        return bool(luns)
+
+    async def prepare(
+        self, owner: Initiator, set_id: SnapshotSetId, luns: Sequence[LunId], kind: LunKind
+    ) -> None:
+        """Take LUNs into a set, which the first call begins; one in the set already stays.
+
+        Raises ObjectNotFound for a LUN that the owner does not see, BadState, VolumeNotSupported
+        for a kind that no engine here makes, ProviderVeto for a LUN in another creation,
+        MaximumNumberOfSnapshotsReached, InsufficientStorage.
+        """
+        self._refuse_kind(kind)
+        self._refuse_full_pool()
+        if not luns:
+            raise InvalidArgument(f"no LUN was named for set {set_id}", item=str(set_id))
+        await self._drop_leftovers(owner, set_id)
+        async with self._core.sets.holding(str(set_id)), self._core.luns.holding(*luns):
+            await self._core.journal.change(_take, owner, set_id, luns, kind, self._engine_name)
+
+    async def finish_prepare(self, owner: Initiator, set_id: SnapshotSetId) -> None:
+        """Make the set's copies ready; returns when they can be committed. Cancellable.
+
+        Raises ObjectNotFound, BadState, InsufficientStorage, ProviderVeto when the commit
+        would hold writes for too long.
+        """
+        async with self._core.sets.holding(str(set_id)):
+            rows = await self._core.journal.read(_members, owner, set_id, SetState.PREPARING)
+            with trio.CancelScope() as scope:
+                self._preparing[set_id] = scope
+                try:
+                    prepared = await self._prepare_copies(set_id, rows)
+                finally:
+                    del self._preparing[set_id]
+            if scope.cancelled_caught:
+                raise BadState(f"snapshot set {set_id} was aborted", item=str(set_id))
+            self._prepared[set_id] = prepared
+            await self._core.journal.change(Tables.set_set_state, set_id, SetState.PREPARED)
+
+    async def _prepare_copies(self, set_id: SnapshotSetId, rows: Sequence[LunRow]) -> Prepared:
+        deadline = trio.current_time() + PREPARE_SECONDS
+        try:
+            with storage("prepare copies of set", str(set_id)):
+                prepared = await self._core.engine.prepare(_pairs(rows), rows[0].kind, deadline)
+        except trio.TooSlowError as error:
+            raise ProviderVeto(
+                f"the copies of set {set_id} were not ready within {PREPARE_SECONDS:g} s",
+                item=str(set_id),
+                hint="try again when the array has less to do",
+            ) from error
+        if prepared.hold_seconds > HOLD_LIMIT:
+            await self._core.engine.abort(prepared)
+            raise ProviderVeto(
+                f"the copies of set {set_id} would hold writes for"
+                f" {prepared.hold_seconds:.1f} s, more than {HOLD_LIMIT:g} s",
+                item=str(set_id),
+                hint="put fewer volumes into the set, or rewrite its most fragmented files",
+            )
+        return prepared
+
+    async def commit(self, owner: Initiator, set_id: SnapshotSetId) -> Sequence[LunInformation]:
+        """Take all copies of the set and return their records in the order of `prepare`.
+
+        The instant is one only if writes to all the LUNs are held. Not durable before
+        `settle`. Raises ObjectNotFound, BadState, InsufficientStorage, Fail; the copies of a
+        set that failed are gone.
+        """
+        async with self._core.sets.holding(str(set_id)):
+            prepared = self._prepared.get(set_id)
+            if prepared is None:
+                rows = await self._core.journal.read(_members, owner, set_id, SetState.PREPARED)
+                raise BadState(f"snapshot set {set_id} of {len(rows)} LUNs is not prepared")
+            try:
+                with storage("commit snapshot set", str(set_id)):
+                    await trio.to_thread.run_sync(
+                        self._core.engine.commit, prepared, limiter=self._commits
+                    )
+                rows = await self._core.journal.change_quickly(_commit, owner, set_id, self._boot)
+            except Exception:
+                await self._remove(set_id)
+                raise
+        return [row.information for row in rows]
+
+    async def settle(self, owner: Initiator, set_id: SnapshotSetId) -> None:
+        """Make the committed copies durable; done already is no error.
+
+        Raises ObjectNotFound, BadState for a set that is not committed, Fail.
+        """
+        async with self._core.sets.holding(str(set_id)):
+            group = await self._core.journal.read(_owned, owner, set_id)
+            await self._settle(group)
+
+    async def ensure_settled(self, set_id: SnapshotSetId) -> None:
+        """Make the copies of a set durable if they are not yet, whoever owns it."""
+        async with self._core.sets.holding(str(set_id)):
+            group = await self._core.journal.read(Tables.snapshot_set, set_id)
+            if group is not None:
+                await self._settle(group)
+
+    async def _settle(self, group: SetRow) -> None:
+        if group.state in {SetState.PREPARING, SetState.PREPARED}:
+            raise BadState(
+                f"snapshot set {group.id} is {group.state.value}, not committed",
+                item=str(group.id),
+            )
+        if group.state is not SetState.COMMITTED:
+            return
+        rows = await self._core.journal.read(Tables.luns_of_set, group.id)
+        prepared = self._prepared.get(group.id) or Prepared(
+            pairs=_pairs(rows), kind=group.kind, hold_seconds=0.0
+        )
+        with storage("settle snapshot set", str(group.id)):
+            await self._core.engine.settle(prepared)
+        await self._core.journal.change(Tables.set_set_state, group.id, SetState.SETTLED)
+        self._prepared.pop(group.id, None)
+        logger.info("set_settled", set=str(group.id), luns=[row.id for row in rows])
+
+    async def copies_of(
+        self, owner: Initiator, set_id: SnapshotSetId, sources: Sequence[LunId]
+    ) -> Sequence[LunInformation]:
+        """Return the records of the set's copies, one a source and in their order.
+
+        From then on the copies are in other hands, and abort leaves them alone.
+        Raises ObjectNotFound, also for a source of which the set has no copy; BadState.
+        """
+
+        def hand_out(tables: Tables) -> list[LunInformation]:
+            copies = {row.origin: row for row in tables.luns_of_set(set_id)}
+            for source in sources:
+                if source not in copies:
+                    raise ObjectNotFound(f"set {set_id} has no copy of LUN {source}", item=source)
+            tables.set_set_state(set_id, SetState.HANDED_OUT)
+            return [copies[source].information for source in sources]
+
+        async with self._core.sets.holding(str(set_id)):
+            await self._settle(await self._core.journal.read(_owned, owner, set_id))
+            return await self._core.journal.change(hand_out)
+
+    async def abort(self, owner: Initiator, set_id: SnapshotSetId) -> None:
+        """Remove the copies of a set that were not handed out; unknown is no error.
+
+        Ends a preparation that is under way.
+        """
+        group = await self._core.journal.read(Tables.snapshot_set, set_id)
+        if group is None or group.owner != owner:
+            return
+        if (scope := self._preparing.get(set_id)) is not None:
+            scope.cancel()
+        async with self._core.sets.holding(str(set_id)):
+            group = await self._core.journal.read(Tables.snapshot_set, set_id)
+            if group is not None and group.state in _ABORTABLE:
+                await self._remove(set_id)
+                logger.info("set_aborted", set=str(set_id), state=group.state.value)
+
+    async def recover(self) -> None:
+        """Bring the sets of an earlier run to their end, before anybody is served.
+
+        What was committed in this boot of the machine is whole, and becomes durable now;
+        after a loss of power it need not be, and nobody has its records yet.
+        """
+        for group in await self._core.journal.read(Tables.sets, _UNFINISHED):
+            if group.state is SetState.COMMITTED and group.boot == self._boot:
+                await self._settle(group)
+            else:
+                logger.info("set_undone", set=str(group.id), state=group.state.value)
+                await self._remove(group.id)
+
+    async def _drop_leftovers(self, owner: Initiator, but: SnapshotSetId) -> None:
+        for group in await self._core.journal.read(Tables.sets, _UNFINISHED, owner):
+            if group.id != but:
+                logger.warning("set_left_unfinished", set=str(group.id), owner=owner)
+                await self.abort(owner, group.id)
+
+    async def _remove(self, set_id: SnapshotSetId) -> None:
+        prepared = self._prepared.pop(set_id, None)
+        going = await self._core.journal.change(_begin_removal, set_id)
+        if prepared is not None:
+            with storage("remove copies of set", str(set_id)):
+                await self._core.engine.abort(prepared)
+        for lun in going:
+            await finish_deletion(self._core, lun)
+
+    @property
+    def _engine_name(self) -> str:
+        return self._core.engine.name
+
+    def _refuse_kind(self, kind: LunKind) -> None:
+        if kind is not LunKind.DIFFERENTIAL:
+            raise VolumeNotSupported(
+                f"the engine {self._engine_name} makes no copies of kind {kind.value}",
+                item=kind.value,
+                hint="ask for differential copies",
+            )
+
+    def _refuse_full_pool(self) -> None:
+        with storage("look at pool", str(self._core.pool.directory)):
+            free = self._core.pool.free_bytes()
+        if free < RESERVE:
+            raise InsufficientStorage(
+                f"the pool has {free} bytes free, a copy wants {RESERVE} at least",
+                item=str(self._core.pool.directory),
+                hint="delete LUNs or shadow copies, or give the pool more space",
+            )
+
+
+def boot_id() -> str:
+    """Return what tells this boot of the machine from all others."""
+    text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    return str(uuid.UUID(text.strip()))
+
+
+def _pairs(rows: Iterable[LunRow]) -> tuple[CopyPair, ...]:
+    return tuple(
+        CopyPair(source=row.origin, target=row.id) for row in rows if row.origin is not None
+    )
+
+
+def _owned(tables: Tables, owner: Initiator, set_id: SnapshotSetId) -> SetRow:
+    group = tables.snapshot_set(set_id)
+    if group is None or group.owner != owner:
+        raise ObjectNotFound(f"{owner} makes no snapshot set {set_id}", item=str(set_id))
+    return group
+
+
+def _members(
+    tables: Tables, owner: Initiator, set_id: SnapshotSetId, state: SetState
+) -> list[LunRow]:
+    """Return the LUNs of a set that is in this state, for its owner."""
+    group = _owned(tables, owner, set_id)
+    if group.state is not state:
+        raise BadState(
+            f"snapshot set {set_id} is {group.state.value}, not {state.value}", item=str(set_id)
+        )
+    return tables.luns_of_set(set_id)
+
+
+def _source(tables: Tables, lun: LunId, owner: Initiator, set_id: SnapshotSetId | None) -> LunRow:
+    """Return a LUN that can be copied now, for a set or, with None, for one to be."""
+    row = visible(tables, lun, owner)
+    after(row.state, LunCall.COPY, item=lun)
+    copies = tables.copies_of(lun)
+    if len(copies) >= COPIES_PER_LUN:
+        raise MaximumNumberOfSnapshotsReached(
+            f"LUN {lun} has {len(copies)} copies, which is the limit",
+            item=lun,
+            hint="delete old shadow copies",
+        )
+    for copy in copies:
+        group = None if copy.set_id is None else tables.snapshot_set(copy.set_id)
+        if group is None or group.id == set_id or group.owner == owner:
+            continue
+        if group.state in {SetState.PREPARING, SetState.PREPARED}:
+            raise ProviderVeto(
+                f"LUN {lun} is being copied for snapshot set {group.id} of {group.owner}",
+                item=lun,
+                hint="try again when that creation is over",
+            )
+    return row
+
+
+def _take(
+    tables: Tables,
+    owner: Initiator,
+    set_id: SnapshotSetId,
+    luns: Sequence[LunId],
+    kind: LunKind,
+    engine: str,
+) -> None:
+    group = tables.snapshot_set(set_id) or tables.add_set(
+        SetRow(id=set_id, owner=owner, kind=kind, state=SetState.PREPARING)
+    )
+    members = _members(tables, owner, set_id, SetState.PREPARING)
+    if group.kind is not kind:
+        raise BadState(
+            f"snapshot set {set_id} has copies of kind {group.kind.value}", item=str(set_id)
+        )
+    taken = {row.origin for row in members}
+    position = len(members)
+    for lun in luns:
+        if lun not in taken:
+            tables.add_copy(_source(tables, lun, owner, set_id), group, engine, position)
+            taken.add(lun)
+            position += 1
+
+
+def _commit(tables: Tables, owner: Initiator, set_id: SnapshotSetId, boot: str) -> list[LunRow]:
+    rows = _members(tables, owner, set_id, SetState.PREPARED)
+    for row in rows:
+        tables.set_lun_state(row.id, after(row.state, LunCall.COMMIT, item=row.id))
+    tables.set_set_state(set_id, SetState.COMMITTED, boot=boot)
+    return rows
+
+
+def _begin_removal(tables: Tables, set_id: SnapshotSetId) -> list[LunId]:
+    """Write down that all copies of a set that nobody has claimed are going."""
+    going = []
+    for row in tables.luns_of_set(set_id):
+        if row.state in {LunState.PREPARED, LunState.COMMITTED, LunState.DELETING}:
+            tables.set_lun_state(row.id, after(row.state, LunCall.ABORT, item=row.id))
+            going.append(row.id)
+    tables.forget_empty_set(set_id)
+    return going
