@@ -1,0 +1,8 @@
+import pytest
+
+from tests.unit.writers.writer_support import RecordingWriter
+
+
+@pytest.fixture
+def writer():
+    return RecordingWriter()
