@@ -1,9 +1,11 @@
 """The one place where what the kernel, SQLite or the array's socket raise becomes a VssError."""
 
 import errno
+import functools
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from vssemu.linux.gpt import BadTable
 from vssemu.rpc.errors import RpcError
@@ -17,6 +19,10 @@ from vssemu.vss.errors import (
     VolumeInUse,
     VssError,
 )
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
 
 _CLASSES: dict[int, type[VssError]] = {
     errno.EBUSY: VolumeInUse,
@@ -57,3 +63,16 @@ def failures(doing: str) -> Iterator[None]:
         yield
     except (OSError, BadTable, RpcError, sqlite3.Error) as error:
         raise vss_error(error, doing) from error
+
+
+def translated(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    """Make an async method let only VssErrors out; its name stands in their text."""
+
+    @functools.wraps(method)
+    async def bordered(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with failures(method.__name__):
+            return await method(self, *args, **kwargs)
+
+    return bordered

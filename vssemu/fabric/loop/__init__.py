@@ -1,4 +1,4 @@
-"""The loop fabric: LUNs are image files of the same machine, bound to loop devices.
+"""The loop fabric: a host binds descriptors that the array hands it to loop devices.
 
-The array hands a host open descriptors over the host's own socket; the host binds them.
+`target` is the array's half, `initiator` the host's.
 """

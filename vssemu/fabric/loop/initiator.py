@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from vssemu.api import array
-from vssemu.fabric.loop.arraylink import RETRY_SECONDS, ArrayLink, connect_patiently
+from vssemu.fabric.arraylink import RETRY_SECONDS, ArrayLink, connect_patiently
 from vssemu.fabric.loop.binding import bind
 from vssemu.fabric.loop.nodes import Nodes
 from vssemu.linux import blockdev, loop

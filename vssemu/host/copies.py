@@ -1,0 +1,293 @@
+"""Shadow copies on this host: their scratch devices, their trees, their names, their end.
+
+    pristine LUN --array--> scratch clone --bound r/w, mounted, unmounted--> log replayed
+                                          --bound read-only--> RawDevice, Image
+                                          --mounted at first look-up--> Device/.../
+
+The scratch clone is what users see; the LUN itself stays as it was taken. The tree can be
+reached through devicefs, and at the letters and folders where the copy was exposed.
+Everything but `attach_tree` is called under the agent's lock.
+"""
+
+import os
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Final
+
+import structlog
+import trio
+
+from vssemu.api.device_objects import DeviceObject
+from vssemu.host import mounting
+from vssemu.host.border import vss_error
+from vssemu.host.catalog import Catalog, ObjectRow
+from vssemu.host.names import AccessPath
+from vssemu.host.paths import HostPaths
+from vssemu.host.publication import Publication
+from vssemu.host.storage import Storage
+from vssemu.linux import loop, mount
+from vssemu.rpc.errors import RpcError
+from vssemu.vss.array import View
+from vssemu.vss.errors import ObjectNotFound, VssError
+from vssemu.vss.fabric import BoundDevice, HostBusAdapter
+from vssemu.vss.identity import DEVICE_OBJECT_PREFIX, LunId, SnapshotId
+from vssemu.vss.lun import Extent
+
+REVOKED_SIZE: Final = 512
+"""Bytes that a revoked device still shows: the least that a loop device has."""
+
+_log = structlog.get_logger(__name__)
+
+
+class SurfacedCopy:
+    """A copy whose read-only device exists. kind: its file system."""
+
+    def __init__(
+        self, row: ObjectRow, device: BoundDevice, kind: str, keeper: AsyncExitStack
+    ) -> None:
+        self.row = row
+        self.device = device
+        self.kind = kind
+        self.place: AccessPath | None = None
+        self.leaving = False
+        self.mounting = trio.Lock()
+        self._keeper = keeper
+
+    async def leave(self) -> None:
+        """Let the device go; a mounted tree keeps it."""
+        with trio.CancelScope(shield=True):
+            await self._keeper.aclose()
+
+
+class Copies:
+    """The copies that have device objects now, and those that the catalog waits for."""
+
+    def __init__(
+        self,
+        adapter: HostBusAdapter,
+        storage: Storage,
+        catalog: Catalog,
+        publication: Publication,
+        paths: HostPaths,
+    ) -> None:
+        self._adapter = adapter
+        self._storage = storage
+        self._catalog = catalog
+        self._publication = publication
+        self._paths = paths
+        self._surfaced: dict[SnapshotId, SurfacedCopy] = {}
+
+    def object_path(self, number: int) -> str:
+        """Return the path of a device object, without a trailing slash."""
+        return str(self._paths.global_root / "Device" / f"{DEVICE_OBJECT_PREFIX}{number}")
+
+    def get(self, snapshot_id: SnapshotId) -> SurfacedCopy:
+        """Return a surfaced copy. Raises ObjectNotFound."""
+        copy = self._surfaced.get(snapshot_id)
+        if copy is None:
+            fact = f"shadow copy {{{snapshot_id}}} has no device object on this host"
+            raise ObjectNotFound(fact, item=str(snapshot_id))
+        return copy
+
+    def surfaced(self) -> list[SurfacedCopy]:
+        """Return all surfaced copies."""
+        return list(self._surfaced.values())
+
+    def rows_on(self, lun: LunId, extent: Extent | None = None) -> list[ObjectRow]:
+        """Return the device objects on a LUN, or on one partition of it, surfaced or not."""
+        rows = [row for row in self._catalog.objects() if row.lun == lun]
+        return [row for row in rows if extent is None or row.extent == extent]
+
+    async def surface(
+        self, snapshot_id: SnapshotId, lun: LunId, extent: Extent, properties_json: str
+    ) -> ObjectRow:
+        """Make a copy's device object; one that is there is returned.
+
+        Raises OSError, VolumeNotSupported, and what the adapter raises.
+        """
+        if snapshot_id in self._surfaced:
+            return self._surfaced[snapshot_id].row
+        known = {row.snapshot_id: row for row in self._catalog.objects()}.get(snapshot_id)
+        row = ObjectRow(
+            snapshot_id=snapshot_id,
+            number=self._catalog.next_number() if known is None else known.number,
+            lun=lun,
+            extent=extent,
+            properties_json=properties_json,
+            released=False,
+        )
+        self._catalog.put_object(row)
+        try:
+            await self._replay_log(row)
+            await self._bring_up(row)
+        except BaseException:
+            self._catalog.remove_object(snapshot_id)
+            raise
+        await self._publication.wait_settled()
+        return row
+
+    async def restore(self, lun: LunId) -> None:
+        """Bring the device objects of a LUN that arrived back, as far as that goes."""
+        for row in self.rows_on(lun):
+            if row.snapshot_id in self._surfaced:
+                continue
+            try:
+                await self._bring_up(row)
+            except (OSError, RpcError, VssError) as error:
+                reason = str(vss_error(error, f"restore({row.snapshot_id})"))
+                _log.error("device object not restored", number=row.number, reason=reason)
+
+    async def suspend(self, lun: LunId) -> None:
+        """Take the device objects of a LUN that leaves down; the catalog keeps them."""
+        for copy in self.surfaced():
+            if copy.row.lun == lun:
+                await self._take_down(copy)
+
+    async def retire(self, snapshot_id: SnapshotId) -> None:
+        """End a copy's device object for good, so that no byte of it can be read; idempotent."""
+        row = next((r for r in self._catalog.objects() if r.snapshot_id == snapshot_id), None)
+        if snapshot_id in self._surfaced:
+            await self._take_down(self._surfaced[snapshot_id])
+        if row is None:
+            return
+        try:
+            await self._storage.discard_scratch(row.lun)
+        except (OSError, RpcError, VssError) as error:
+            # Nothing reaches the clone any more; the array drops it together with the LUN.
+            _log.warning("scratch clone left to the array", lun=row.lun, reason=str(error))
+        self._catalog.remove_object(snapshot_id)
+
+    def rewrite(
+        self, snapshot_id: SnapshotId, *, properties: str | None = None, released: bool = False
+    ) -> None:
+        """Change what is kept of a copy, and what the Properties view shows.
+
+        Raises ObjectNotFound.
+        """
+        copy = self.get(snapshot_id)
+        copy.row = replace(
+            copy.row,
+            properties_json=copy.row.properties_json if properties is None else properties,
+            released=copy.row.released or released,
+        )
+        self._catalog.put_object(copy.row)
+        self._publish(copy)
+
+    async def attach_tree(self, number: int) -> None:
+        """Mount a copy's tree on its directory in devicefs, if it is not there.
+
+        Raises ObjectNotFound for a number without a copy, VssError with the kernel's reason.
+        """
+        found = [copy for copy in self._surfaced.values() if copy.row.number == number]
+        if not found:
+            raise ObjectNotFound(f"{DEVICE_OBJECT_PREFIX}{number} is gone", item=str(number))
+        async with found[0].mounting:
+            if found[0].leaving:
+                raise ObjectNotFound(f"{DEVICE_OBJECT_PREFIX}{number} goes", item=str(number))
+            try:
+                await trio.to_thread.run_sync(self._attach, found[0])
+            except OSError as error:
+                raise vss_error(error, f"mount of {DEVICE_OBJECT_PREFIX}{number}") from error
+
+    def _attach(self, copy: SurfacedCopy) -> None:
+        path = self.object_path(copy.row.number)
+        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            device = os.makedev(copy.device.major, copy.device.minor)
+            if os.fstat(directory).st_dev == device:
+                return
+            mounted = mounting.detached_copy(copy.device, copy.kind)
+            try:
+                mount.attach(mounted, directory)
+            finally:
+                os.close(mounted)
+        finally:
+            os.close(directory)
+
+    async def _replay_log(self, row: ObjectRow) -> None:
+        """Mount the scratch clone once over a writable device, which replays its log."""
+        extent = row.extent
+        async with self._adapter.bound(
+            row.lun, View.SCRATCH, offset=extent.offset, length=extent.length, writable=True
+        ) as device:
+            await trio.to_thread.run_sync(_mount_for_a_moment, device)
+
+    async def _bring_up(self, row: ObjectRow) -> None:
+        try:
+            copy = await self._bind(row)
+        except OSError as error:
+            # A log that is not replayed: the array made the clone anew.
+            _log.info("log is replayed again", number=row.number, reason=str(error))
+            await self._replay_log(row)
+            copy = await self._bind(row)
+        self._surfaced[row.snapshot_id] = copy
+        self._publish(copy)
+
+    async def _bind(self, row: ObjectRow) -> SurfacedCopy:
+        extent = row.extent
+        async with AsyncExitStack() as on_failure:
+            device = await on_failure.enter_async_context(
+                self._adapter.bound(
+                    row.lun,
+                    View.SCRATCH,
+                    offset=extent.offset,
+                    length=extent.length,
+                    writable=False,
+                )
+            )
+            kind = await trio.to_thread.run_sync(_mount_for_a_moment, device)
+            return SurfacedCopy(row, device, kind, on_failure.pop_all())
+
+    def _publish(self, copy: SurfacedCopy) -> None:
+        self._publication.put(
+            DeviceObject(
+                number=copy.row.number,
+                size=copy.device.length,
+                raw_major=copy.device.major,
+                raw_minor=copy.device.minor,
+                properties=copy.row.properties_json,
+            )
+        )
+
+    async def _take_down(self, copy: SurfacedCopy) -> None:
+        """Take names, mounts and the device away; what is open of the tree answers EIO."""
+        with trio.CancelScope(shield=True):
+            async with copy.mounting:
+                copy.leaving = True
+            await trio.to_thread.run_sync(_silence, copy)
+            self._publication.drop(copy.row.number)
+            if not await self._publication.wait_settled():
+                _log.error("devicefs did not confirm the removal", number=copy.row.number)
+            await trio.to_thread.run_sync(_revoke, copy)
+            self._surfaced.pop(copy.row.snapshot_id, None)
+            await copy.leave()
+
+
+def _mount_for_a_moment(device: BoundDevice) -> str:
+    """Mount a copy where nobody sees it, unmount it, and return its file system's type."""
+    kind = mounting.filesystem_on(device)
+    os.close(mounting.detached_copy(device, kind))
+    return kind
+
+
+def _silence(copy: SurfacedCopy) -> None:
+    try:
+        mounting.shut_down(copy.device, copy.kind)
+    except OSError as error:
+        # The device may have been taken away already: a surprise removal.
+        _log.info("copy not shut down", number=copy.row.number, reason=str(error))
+
+
+def _revoke(copy: SurfacedCopy) -> None:
+    """Unmount what devicefs left, and leave users of what is open a device without bytes."""
+    try:
+        mounting.unmount_everywhere(mounting.number_of(copy.device))
+        if copy.place is not None:
+            mounting.tidy(copy.place)
+        descriptor = os.open(copy.device.node, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            loop.set_size_limit(descriptor, REVOKED_SIZE)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _log.warning("device not revoked", number=copy.row.number, reason=str(error))

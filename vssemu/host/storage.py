@@ -1,0 +1,52 @@
+"""What a host asks of the array beside LUNs and their bytes."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from vssemu.api import array
+from vssemu.fabric.arraylink import ArrayLink
+from vssemu.vss.identity import Initiator, LunId
+from vssemu.vss.lun import LunInformation
+
+
+class Storage(Protocol):
+    """The array's initiator interface, as far as the host agent uses it."""
+
+    async def discard_scratch(self, lun: LunId) -> None:
+        """Remove the scratch clone of a copy; idempotent."""
+        ...
+
+    async def retract(self, records: Sequence[LunInformation]) -> None:
+        """Mask LUNs that are detached from this host."""
+        ...
+
+    async def share(self, record: LunInformation, initiator: Initiator) -> None:
+        """Unmask a LUN whose record this host holds to a host."""
+        ...
+
+    async def reclaim(self, record: LunInformation) -> None:
+        """Delete a copy for good; idempotent."""
+        ...
+
+
+class ArrayStorage:
+    """`Storage` over the host's line to the array. Raises as `ArrayLink.call`."""
+
+    def __init__(self, link: ArrayLink) -> None:
+        self._link = link
+
+    async def discard_scratch(self, lun: LunId) -> None:
+        """Remove the scratch clone of a copy; idempotent."""
+        await self._link.call(array.discard_scratch, lun)
+
+    async def retract(self, records: Sequence[LunInformation]) -> None:
+        """Mask LUNs that are detached from this host."""
+        await self._link.call(array.retract, list(records))
+
+    async def share(self, record: LunInformation, initiator: Initiator) -> None:
+        """Unmask a LUN whose record this host holds to a host."""
+        await self._link.call(array.share, record, initiator)
+
+    async def reclaim(self, record: LunInformation) -> None:
+        """Delete a copy for good; idempotent."""
+        await self._link.call(array.reclaim, record)
