@@ -1,0 +1,287 @@
+"""The host agent: `HostPort` for the service, joined from the parts of this room.
+
+One lock serializes whatever changes LUNs, volumes and copies. The hold does not take it, nor
+does the mounting of a tree: a process waits for that inside a look-up.
+"""
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+import trio
+
+from vssemu.host import hold, inventory
+from vssemu.host.border import failures, translated, vss_error
+from vssemu.host.catalog import Catalog
+from vssemu.host.copies import Copies
+from vssemu.host.exposures import Exposures
+from vssemu.host.paths import HostPaths
+from vssemu.host.publication import Publication, PublicationService
+from vssemu.host.storage import Storage
+from vssemu.host.topology import Topology
+from vssemu.rpc.errors import RpcError
+from vssemu.vss.errors import MissingVolume, Unexpected, VolumeNotSupported, VssError
+from vssemu.vss.fabric import HostBusAdapter
+from vssemu.vss.host import CopyToSurface, DeviceObject, GptFlags, Held, Volume
+from vssemu.vss.identity import SnapshotId, SnapshotSetId
+from vssemu.vss.lun import Lun, LunInformation
+
+ARRIVAL_PAUSE: Final = 0.25
+"""Seconds between two looks for LUNs that are awaited; a prompt makes for an earlier one."""
+
+_LOG_OUTPUT: Final = Path("/proc/self/fd/2")
+
+_log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_host(
+    paths: HostPaths, adapter: HostBusAdapter, storage: Storage, *, machine: str | None = None
+) -> AsyncIterator["HostAgent"]:
+    """Give the host agent for the block, with what was here before adopted.
+
+    machine: the host's name, by default the kernel's. At the end of the block devices are let
+    go; what is mounted stays mounted, for a successor.
+    Raises VssError when the catalog cannot be opened.
+    """
+    async with trio.open_nursery() as nursery:
+        with failures("open the host's catalog"):
+            catalog = Catalog(paths.catalog)
+        with catalog:
+            agent = HostAgent(paths, adapter, storage, catalog, nursery, machine)
+            await agent.look()
+            nursery.start_soon(agent.follow_changes)
+            try:
+                yield agent
+            finally:
+                nursery.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await agent.leave()
+
+
+class HostAgent:
+    """Implements `vssemu.vss.host.HostPort`.
+
+    device_objects: the implementation of io.vssemu.DeviceObjects for devicefs.
+    """
+
+    def __init__(
+        self,
+        paths: HostPaths,
+        adapter: HostBusAdapter,
+        storage: Storage,
+        catalog: Catalog,
+        tasks: trio.Nursery,
+        machine: str | None,
+    ) -> None:
+        self.paths = paths
+        self.adapter = adapter
+        self.storage = storage
+        self.catalog = catalog
+        self.lock = trio.Lock()
+        publication = Publication()
+        self.copies = Copies(adapter, storage, catalog, publication, paths)
+        self.exposures = Exposures(catalog, paths)
+        self.topology = Topology(adapter, catalog, self.copies, self.exposures, paths)
+        self.device_objects = PublicationService(publication, self.copies.attach_tree)
+        self._tasks = tasks
+        self._machine = machine or os.uname().nodename
+        self._prompted = trio.Event()
+
+    def machine(self) -> str:
+        """Return the machine's name."""
+        return self._machine
+
+    async def look(self) -> None:
+        """Look for LUNs; that the array does not answer is logged."""
+        try:
+            async with self.lock:
+                await self.topology.look()
+        except (OSError, RpcError, VssError) as error:
+            _log.warning("cannot look for LUNs", reason=str(vss_error(error, "look")))
+
+    async def follow_changes(self) -> None:
+        """Look whenever the adapter says that something may have changed."""
+        async for _ in self.adapter.changes():
+            await self.look()
+            self._prompted.set()
+            self._prompted = trio.Event()
+
+    async def leave(self) -> None:
+        """Let go of all devices."""
+        async with self.lock:
+            await self.topology.leave()
+
+    async def volumes(self) -> Sequence[Volume]:
+        """Return the volumes of this host, shadow copies' ones not among them."""
+        async with self.lock:
+            return [each.describe() for each in self.topology.all_volumes() if not each.is_copy]
+
+    async def volume(self, name: str) -> Volume:
+        """Return the volume that a letter, a volume GUID path or a mount point names."""
+        async with self.lock:
+            return self.topology.named(name).describe()
+
+    @translated
+    async def check_can_hold(self, volume: Volume) -> None:
+        """Raise VolumeNotSupported unless the volume can be held safely."""
+        target = self.topology.of(volume).target()
+        if target is None:
+            raise VolumeNotSupported(
+                f"{volume.name}: it is not mounted",
+                hint="give it a drive letter or a folder first",
+                item=volume.name,
+            )
+        own = (self.paths.state, self.paths.run, _LOG_OUTPUT, Path(tempfile.gettempdir()))
+        if (path := hold.carries(target, own)) is not None:
+            raise VolumeNotSupported(
+                f"{volume.name}: it carries the service's own {path}",
+                hint="writes to it cannot be held; move the service's files elsewhere",
+                item=volume.name,
+            )
+        await hold.probe(target, guard=self.paths.guard_socket, tasks=self._tasks)
+
+    @translated
+    async def set_flags(self, volumes: Sequence[Volume], flags: GptFlags) -> None:
+        """Replace the attribute bits 60 to 63 of the volumes' partitions.
+
+        A volume that is not mounted and may be now, is mounted where it is remembered.
+        """
+        async with self.lock:
+            for described in volumes:
+                volume = self.topology.of(described)
+                number = volume.facts.number
+                await inventory.change_flags(self.adapter, volume.lun.id, number, flags)
+                volume.set_flags(flags)
+                if not volume.is_quiet and not volume.places:
+                    await self.topology.mount_remembered(volume)
+
+    def hold(self, volumes: Sequence[Volume], limit: float) -> AbstractAsyncContextManager[Held]:
+        """Hold all writes to the volumes while the block runs, for `limit` seconds at most.
+
+        Volumes that are not mounted have no writers, and nothing is done to them.
+        """
+        found = (self.topology.of(volume).target() for volume in volumes)
+        targets = [target for target in found if target is not None]
+        return hold.hold(targets, limit, guard=self.paths.guard_socket, tasks=self._tasks)
+
+    @translated
+    async def rescan(self) -> None:
+        """Take note of LUNs that came or went."""
+        async with self.lock:
+            await self.topology.look()
+
+    @translated
+    async def wait_arrival(
+        self, expected: Sequence[LunInformation], limit: float
+    ) -> Sequence[Lun]:
+        """Return the LUNs that arrived of the expected ones, at once when all are there."""
+        found: list[Lun] = []
+        with trio.move_on_after(limit):
+            while True:
+                prompted = self._prompted
+                found = await self._arrived(expected)
+                if len(found) == len(expected):
+                    break
+                with trio.move_on_after(ARRIVAL_PAUSE):
+                    await prompted.wait()
+        return found
+
+    async def _arrived(self, expected: Sequence[LunInformation]) -> list[Lun]:
+        async with self.lock:
+            for record in expected:
+                self.topology.welcome(record)
+            if any(self.topology.recorded(record) is None for record in expected):
+                await self.topology.look()
+            known = [self.topology.recorded(record) for record in expected]
+            return [each.as_lun(self.paths.by_id) for each in known if each is not None]
+
+    @translated
+    async def give_new_identity(self, luns: Sequence[Lun]) -> None:
+        """Rewrite disk and partition GUIDs of arrived copies."""
+        async with self.lock:
+            for lun in luns:
+                known = self.topology.require(lun.information)
+                await inventory.change_identity(self.adapter, known.id)
+                await self.topology.reread(known)
+
+    @translated
+    async def surface(self, copy: CopyToSurface) -> DeviceObject:
+        """Make the copy's device object. Its tree is mounted at the first look-up."""
+        async with self.lock:
+            for record, extents in zip(copy.luns, copy.extents, strict=True):
+                known = self.topology.require(record)
+                for volume in self.topology.volumes_on(known.id):
+                    if (volume.facts.extent,) == extents:
+                        extent = volume.facts.extent
+                        row = await self.copies.surface(
+                            copy.snapshot_id, known.id, extent, copy.properties_json
+                        )
+                        path = self.copies.object_path(row.number)
+                        return DeviceObject(number=row.number, path=path)
+        item = str(copy.snapshot_id)
+        names = ", ".join(record.describe() for record in copy.luns) or "no LUN"
+        raise MissingVolume(f"shadow copy {{{item}}}: its volume is not on {names}", item=item)
+
+    @translated
+    async def update_properties(self, snapshot_id: SnapshotId, properties_json: str) -> None:
+        """Replace what the Properties view shows of a copy."""
+        async with self.lock:
+            self.copies.rewrite(snapshot_id, properties=properties_json)
+
+    @translated
+    async def retire(self, snapshot_id: SnapshotId) -> None:
+        """Take the copy's names, mounts and devices away for good; idempotent."""
+        async with self.lock:
+            await self.copies.retire(snapshot_id)
+
+    @translated
+    async def release(self, snapshot_id: SnapshotId) -> None:
+        """Turn a copy into a plain read-only volume; its device object stays. Idempotent."""
+        async with self.lock:
+            row = self.copies.get(snapshot_id).row
+            for volume in self.topology.volumes_on(row.lun):
+                if volume.facts.extent == row.extent:
+                    flags = volume.facts.flags & GptFlags.READ_ONLY
+                    number = volume.facts.number
+                    await inventory.change_flags(self.adapter, row.lun, number, flags)
+                    volume.set_flags(flags)
+            self.copies.rewrite(snapshot_id, released=True)
+
+    @translated
+    async def remove(self, luns: Sequence[LunInformation]) -> None:
+        """Detach LUNs from this host, dismounting what is on them; idempotent."""
+        async with self.lock:
+            for record in luns:
+                known = self.topology.recorded(record)
+                if known is not None:
+                    await self.topology.drop(known.id)
+                    self.topology.detach(known.id)
+
+    @translated
+    async def expose(self, snapshot_id: SnapshotId, target: str) -> str:
+        """Mount a copy read-only at a letter (`X:`) or an empty folder; return its name."""
+        async with self.lock:
+            return await self.exposures.expose(self.copies.get(snapshot_id), target)
+
+    @translated
+    async def unexpose(self, snapshot_id: SnapshotId) -> None:
+        """Undo `expose`. Raises ObjectNotFound when the copy is not exposed."""
+        async with self.lock:
+            await self.exposures.unexpose(self.copies.get(snapshot_id))
+
+    @translated
+    async def mark_import_failed(
+        self, luns: Sequence[LunInformation], set_id: SnapshotSetId
+    ) -> None:
+        """List LUNs of a failed import under the set's id until the clean-up verb."""
+        async with self.lock:
+            for record in luns:
+                if (lun := record.naa) is None:
+                    raise Unexpected(f"{record.describe()} has no NAA identifier")
+                self.catalog.remember_lun(lun, record)
+                self.catalog.mark_import_failed(lun, set_id)
