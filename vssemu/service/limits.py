@@ -46,15 +46,16 @@ class ProviderLimits:
     """How long a provider may take for a call; one that takes longer is killed.
 
     The documents give words only: BeginPrepare "quickly", EndPrepare may be long, PreCommit
-    and PostCommit "a second or two". Commit shares the 10 s of the hold. `other` holds for
-    the calls that have no field. start: from the program's start to the end of OnLoad.
+    and PostCommit "a second or two". commit_snapshots stands above the 10 s of the hold, which
+    end it first. `other` holds for the calls that have no field. start: from the program's
+    start to the end of OnLoad.
     """
 
     start: float = 30.0
     begin_prepare_snapshot: float = 60.0
     end_prepare_snapshots: float = 900.0
     pre_commit_snapshots: float = 10.0
-    commit_snapshots: float = 10.0
+    commit_snapshots: float = 30.0
     post_commit_snapshots: float = 10.0
     pre_final_commit_snapshots: float = 180.0
     post_final_commit_snapshots: float = 180.0

@@ -237,8 +237,6 @@ class Participants:
         try:
             event = _event(member, kind, occasion)
             answer = await self.hub.ask(member.instance, event, self._limit(member, kind))
-            if lifecycle.is_failed(member.progress) and kind is EventKind.FREEZE:
-                return  # Its time passed while it answered.
             if answer.document is not None:
                 _take_document(member, kind, occasion, answer.document)
         except VssError as error:

@@ -7,8 +7,7 @@ because nothing else ends what it does, and started anew at the next need.
 Source: error-handling-in-shadow-copy-providers; IVssAdmin.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -141,14 +140,12 @@ class Provider:
             await program.kill()
         return idle or force
 
-    @asynccontextmanager
-    async def used(self) -> AsyncIterator[None]:
-        """Keep the provider from being unregistered while the block runs."""
-        self.in_use += 1
-        try:
-            yield
-        finally:
-            self.in_use -= 1
+    async def kill(self, method: str, reason: str) -> None:
+        """End the program, hung in a method; the next call starts it anew."""
+        program, self._program = self._program, None
+        if program is not None and program.is_alive:
+            self._report(method, int(Hresult.VSS_E_UNEXPECTED_PROVIDER_ERROR), reason)
+            await program.kill()
 
     async def _loaded(self) -> Program:
         async with self._loading:
@@ -216,7 +213,7 @@ class Provider:
         where = f"{method.name} of provider {self.name} {braced(self.id)}"
         code = answer.hresult
         legal = code in PROVIDER_RETURNS and code != Hresult.S_OK
-        self._report(method, code, answer.fact, legal=legal)
+        self._report(method.name, code, answer.fact, legal=legal)
         fact = f"{where}: {answer.fact or named(code)}"
         if legal or (method.name in _EXEMPT and code & 0x8000_0000):
             return error_for(code, fact, hint=answer.hint, item=str(self.id))
@@ -228,19 +225,19 @@ class Provider:
 
     def _dead(self, method: Method[..., Any], reason: str) -> VssError:
         code = int(Hresult.VSS_E_UNEXPECTED_PROVIDER_ERROR)
-        self._report(method, code, reason, legal=False)
+        self._report(method.name, code, reason)
         return UnexpectedProviderError(
             f"{method.name} of provider {self.name} {braced(self.id)}: {reason}",
             hint="the provider is started anew at the next call; see its log",
             item=str(self.id),
         )
 
-    def _report(self, method: Method[..., Any], code: int, text: str, *, legal: bool) -> None:
+    def _report(self, method: str, code: int, text: str, *, legal: bool = False) -> None:
         self._log.record(
             "provider_error",
             provider_id=str(self.id),
             provider=self.name,
-            method=method.name,
+            method=method,
             code=f"0x{code:08x}",
             code_name=named(code),
             documented=legal,

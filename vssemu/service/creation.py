@@ -1,0 +1,311 @@
+"""The sequence of DoSnapshotSet, from EndPrepareSnapshots to the finished set.
+
+The steps stand in `Creation._sequence` in the order of the documents; a step that fails ends
+the creation: writers get Abort, providers AbortSnapshots, source volumes their flags, and
+nothing of the set is left. What a writer fails in is its status, not the set's end.
+
+    writes held      from the freeze of the first volume until the last provider left Commit
+    applications     from Freeze until Thaw, or until the writer's own time passes
+    not written      catalog and event log, while writes are held
+
+Source: shadow-copy-creation-for-providers, the-shadow-copy-creation-process, overview of
+processing a backup; `docs/choices.md` where they differ.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import trio
+
+from vssemu.api import provider as table
+from vssemu.service import copies, sourceflags, undo
+from vssemu.service.arrival import Arrival, bring_in
+from vssemu.service.catalog import SetStatus, StoredCopy, StoredSet
+from vssemu.service.openset import OpenSet, PendingCopy
+from vssemu.service.participants import FREEZE_ORDER, Occasion, Participants
+from vssemu.service.parts import Parts
+from vssemu.service.providers import Provider
+from vssemu.service.together import all_of, ungrouped
+from vssemu.service.trace import Trace
+from vssemu.vss.attributes import Attribute, has_writers
+from vssemu.vss.documents.bcd import BackupComponentsDocument
+from vssemu.vss.errors import HoldWritesTimeout, UnexpectedProviderError
+from vssemu.vss.host import Volume
+from vssemu.vss.hresult import Hresult
+from vssemu.vss.lifecycle.provider import SetCall
+from vssemu.vss.lun import LunInformation
+from vssemu.vss.snapshot import LunMapping, SnapshotDescription, SnapshotSetDescription
+from vssemu.vss.writer import SnapshotVolume
+
+
+class Creation:
+    """One run of DoSnapshotSet. holder: the session that an auto-release set ends with."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        open_set: OpenSet,
+        participants: Participants,
+        document: BackupComponentsDocument,
+        holder: str,
+    ) -> None:
+        self.parts = parts
+        self.open_set = open_set
+        self.participants = participants
+        self.document = document
+        self.holder = holder
+        self.trace = Trace(name="creation", set_id=str(open_set.set_id))
+        self.has_told_writers = False
+        self.stored: list[StoredCopy] = []
+        self.arrival = Arrival()
+        self.unanswered: dict[Provider, SetCall] = {}
+        self._instant = datetime.now(UTC)
+
+    async def run(self) -> Hresult:
+        """Create the set. Raises VssError, and then nothing of it is left."""
+        outcome = "cancelled"
+        self._note(SetStatus.CREATING, [self._unfinished(copy) for copy in self.open_set.copies])
+        try:
+            with ungrouped():
+                await self._sequence()
+            outcome = "ok"
+        except Exception as error:
+            outcome = str(error)
+            raise
+        finally:
+            if outcome != "ok":
+                with trio.move_on_after(self.parts.limits.clean_up, shield=True):
+                    await undo.creation(self)
+            self._log(outcome)
+        return Hresult.VSS_S_ASYNC_FINISHED
+
+    async def _sequence(self) -> None:
+        await self._each("end_prepare_snapshots", SetCall.END_PREPARE)
+        await self._set_flags()
+        await self._prepare_writers()
+        async with self._writers_frozen():
+            await self._each("pre_commit_snapshots", SetCall.PRE_COMMIT)
+            await self._commit()
+            with self.trace.step("clear_flags"):
+                await sourceflags.restore(self.parts, self.open_set.set_id)
+            await self._each("post_commit_snapshots", SetCall.POST_COMMIT)
+        await self._get_target_luns()
+        if not self.is_transportable:
+            await self._auto_import()
+        await self._each("pre_final_commit_snapshots", SetCall.PRE_FINAL_COMMIT)
+        await self._post_snapshot()
+        await self._each("post_final_commit_snapshots", SetCall.POST_FINAL_COMMIT)
+        self._finish()
+
+    @property
+    def is_transportable(self) -> bool:
+        """Whether the set goes into the document instead of coming up here."""
+        return bool(self.open_set.context & Attribute.TRANSPORTABLE)
+
+    @property
+    def involves_writers(self) -> bool:
+        """Whether writers get events of this creation."""
+        return has_writers(self.open_set.context)
+
+    def occasion(self) -> Occasion:
+        """Return what the writers are told of this creation now."""
+        devices = {copy.id: copy.properties.device_object or None for copy in self.arrival.present}
+        return Occasion(
+            context=self.open_set.context,
+            document=self.document,
+            set_id=str(self.open_set.set_id),
+            volumes=tuple(
+                SnapshotVolume(volume=name, device_name=devices.get(copy.snapshot_id))
+                for copy in self.open_set.copies
+                for name in names_of(copy.volume)
+            ),
+        )
+
+    async def _each(self, name: str, call: SetCall) -> None:
+        """Make one set call on every provider at once."""
+        with self.trace.step(name):
+            await all_of([self._job(each, call) for each in self.open_set.providers()])
+
+    def _job(self, provider: Provider, call: SetCall) -> Callable[[], Awaitable[None]]:
+        async def job() -> None:
+            self.open_set.move(provider, call)
+            set_id = self.open_set.set_id
+            self.unanswered[provider] = call
+            if call is SetCall.POST_COMMIT:
+                mine = [c for c in self.open_set.copies if c.provider is provider]
+                await provider.call(table.post_commit_snapshots, set_id, len(mine))
+            else:
+                await provider.call(_SET_METHODS[call], set_id)
+            del self.unanswered[provider]
+
+        return job
+
+    async def _set_flags(self) -> None:
+        with self.trace.step("set_flags"):
+            volumes = [copy.volume for copy in self.open_set.copies]
+            on_luns = await sourceflags.volumes_on_luns_of(self.parts, volumes)
+            await sourceflags.set_shadow_flags(self.parts, self.open_set.set_id, on_luns)
+
+    async def _prepare_writers(self) -> None:
+        if self.involves_writers:
+            occasion = self.occasion()
+            self.participants.leave_out_idle(occasion)
+            self.has_told_writers = True
+            with self.trace.step("prepare_snapshot"):
+                await self.participants.prepare_snapshot(occasion)
+
+    @asynccontextmanager
+    async def _writers_frozen(self) -> AsyncIterator[None]:
+        """Freeze the writers level by level for the block, then thaw those that still wait."""
+        if not self.involves_writers:
+            yield
+            return
+        occasion = self.occasion()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.participants.watch_freeze, occasion)
+            for level in FREEZE_ORDER:
+                with self.trace.step(f"freeze {level[0].name}"):
+                    await self.participants.freeze(occasion, level)
+            yield
+            nursery.cancel_scope.cancel()
+        with self.trace.step("thaw"):
+            await self.participants.thaw(occasion)
+
+    async def _commit(self) -> None:
+        volumes = [copy.volume for copy in self.open_set.copies]
+        if not volumes:
+            return
+        limit = self.parts.limits.hold
+        with self.parts.log.quiet(), self.trace.step("hold"):
+            async with self.parts.host.hold(volumes, limit) as held:
+                self._instant = datetime.now(UTC)
+                await self._commit_within(limit)
+        self.trace.hold_seconds = held.seconds
+
+    async def _commit_within(self, limit: float) -> None:
+        """Have every provider commit. Raises HoldWritesTimeout when one is not done in time."""
+        begun = trio.current_time()
+        with trio.move_on_after(limit) as scope:
+            await self._each("commit_snapshots", SetCall.COMMIT)
+        if scope.cancelled_caught:
+            raise HoldWritesTimeout(
+                f"CommitSnapshots was not done after {trio.current_time() - begun:.1f} s;"
+                f" writes are held for {limit:g} s at most",
+                hint="wait ten minutes and try again; the event log names the provider",
+                item=str(self.open_set.set_id),
+            )
+
+    async def _get_target_luns(self) -> None:
+        with self.trace.step("get_target_luns"):
+            for copy in self.open_set.copies:
+                self.open_set.move(copy.provider, SetCall.GET_TARGET_LUNS)
+                targets = await copy.provider.call(table.get_target_luns, list(copy.luns))
+                self.stored.append(self._mapped(copy, targets))
+        self._note(SetStatus.CREATING, self.stored)
+
+    def _mapped(self, copy: PendingCopy, targets: Sequence[LunInformation]) -> StoredCopy:
+        sources = [lun.information for lun in copy.luns]
+        if len(targets) != len(sources) or any(
+            not target.unique_identifiers - source.unique_identifiers
+            for source, target in zip(sources, targets, strict=False)
+        ):
+            raise UnexpectedProviderError(
+                f"GetTargetLuns of provider {copy.provider.name}: {len(targets)} records for"
+                f" {len(sources)} LUNs, each of which must have an identifier of its own",
+                item=str(copy.provider.id),
+            )
+        return replace(
+            self._unfinished(copy),
+            luns=tuple(
+                LunMapping(source=source, destination=target, extents=on_lun.extents)
+                for source, target, on_lun in zip(sources, targets, copy.volume.luns, strict=True)
+            ),
+        )
+
+    async def _auto_import(self) -> None:
+        if not self.stored:
+            return
+        await bring_in(self.parts, self.stored, self.trace, self.arrival)
+        if self.arrival.missing:
+            raise self.arrival.missing[0][1]
+
+    async def _post_snapshot(self) -> None:
+        if self.involves_writers:
+            with self.trace.step("post_snapshot"):
+                await self.participants.post_snapshot(self.occasion())
+
+    def _finish(self) -> None:
+        """Write what stays: the document of a transportable set, or the set on this host."""
+        context = self.open_set.context
+        if self.is_transportable and self.stored:
+            self.document.set_snapshot_set_description(
+                SnapshotSetDescription(
+                    snapshot_set_id=self.open_set.set_id,
+                    context=context,
+                    snapshots=tuple(
+                        SnapshotDescription(properties=copy.properties, luns=copy.luns)
+                        for copy in self.stored
+                    ),
+                )
+            )
+        final = StoredSet(
+            set_id=self.open_set.set_id,
+            context=context,
+            status=SetStatus.HELD if self.is_transportable else SetStatus.PRESENT,
+            holder=self.holder,
+            copies=tuple(self.stored if self.is_transportable else self.arrival.present),
+        )
+        if final.copies and (final.is_auto_release or not self.is_transportable):
+            self.parts.catalog.put_set(final)
+        else:
+            # A persistent transportable set is in its document, not on its creator.
+            self.parts.catalog.remove_set(final.set_id)
+
+    def _unfinished(self, copy: PendingCopy) -> StoredCopy:
+        machine = self.parts.host.machine()
+        return StoredCopy(
+            properties=copies.properties_of(self.open_set, copy, machine, self._instant)
+        )
+
+    def _note(self, status: SetStatus, stored: Sequence[StoredCopy]) -> None:
+        self.parts.catalog.put_set(
+            StoredSet(
+                set_id=self.open_set.set_id,
+                context=self.open_set.context,
+                status=status,
+                holder=self.holder,
+                copies=tuple(stored),
+            )
+        )
+
+    def _log(self, outcome: str) -> None:
+        self.parts.log.record(
+            "creation",
+            set_id=str(self.open_set.set_id),
+            context=f"0x{self.open_set.context:08x}",
+            outcome=outcome,
+            volumes=[copy.volume.name for copy in self.open_set.copies],
+            seconds=round(self.trace.seconds, 6),
+            hold_seconds=self.trace.hold_seconds,
+            steps=self.trace.steps,
+        )
+
+
+_SET_METHODS = {
+    SetCall.END_PREPARE: table.end_prepare_snapshots,
+    SetCall.PRE_COMMIT: table.pre_commit_snapshots,
+    SetCall.COMMIT: table.commit_snapshots,
+    SetCall.PRE_FINAL_COMMIT: table.pre_final_commit_snapshots,
+    SetCall.POST_FINAL_COMMIT: table.post_final_commit_snapshots,
+}
+
+
+def names_of(volume: Volume) -> tuple[str, ...]:
+    """Return the names by which writers know a volume: letters and folders, else its GUID.
+
+    A drive letter's own directory is not named again.
+    """
+    folders = volume.mount_points if len(volume.mount_points) > len(volume.letters) else ()
+    return (*volume.letters, *folders) or (volume.name,)

@@ -1,0 +1,28 @@
+"""What every operation of the service works with, handed around as one object."""
+
+from dataclasses import dataclass, field
+
+import trio
+
+from vssemu.service.catalog import Catalog
+from vssemu.service.events import EventLog
+from vssemu.service.limits import Limits
+from vssemu.service.providers import ProviderHub
+from vssemu.service.writers import WriterHub
+from vssemu.vss.host import HostPort
+
+
+@dataclass(kw_only=True)
+class Parts:
+    """The host, the hubs, the catalog, the log and the limits of one service.
+
+    importing: one import at a time on a host.
+    """
+
+    host: HostPort
+    providers: ProviderHub
+    writers: WriterHub
+    catalog: Catalog
+    log: EventLog
+    limits: Limits
+    importing: trio.Lock = field(default_factory=trio.Lock)
