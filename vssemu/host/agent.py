@@ -180,15 +180,15 @@ class HostAgent:
         self, expected: Sequence[LunInformation], limit: float
     ) -> Sequence[Lun]:
         """Return the LUNs that arrived of the expected ones, at once when all are there."""
-        found: list[Lun] = []
+        prompted = self._prompted
+        # The first look is not part of the wait: with a limit of 0 it is all there is.
+        found = await self._arrived(expected)
         with trio.move_on_after(limit):
-            while True:
-                prompted = self._prompted
-                found = await self._arrived(expected)
-                if len(found) == len(expected):
-                    break
+            while len(found) < len(expected):
                 with trio.move_on_after(ARRIVAL_PAUSE):
                     await prompted.wait()
+                prompted = self._prompted
+                found = await self._arrived(expected)
         return found
 
     async def _arrived(self, expected: Sequence[LunInformation]) -> list[Lun]:
