@@ -155,8 +155,11 @@ def mask_lun(lun: LunId, initiator: Initiator, surprise: bool = False) -> None:
 
 
 @admin.method()
-def unmask_lun(lun: LunId, initiator: Initiator) -> None:
-    """Unmask a LUN to a host, which must rescan."""
+def unmask_lun(lun: LunId, initiator: Initiator, shared: bool = False) -> None:
+    """Unmask a LUN to a host, which must rescan.
+
+    Refused while another host sees it, unless they are said to share it, as a cluster does.
+    """
     raise Declared
 
 

@@ -39,6 +39,7 @@ class Copies:
         self._core = core
         self._sets = sets
         self._masking = masking
+        self._claimed_now: set[LunId] = set()
 
     async def surface(self, initiator: Initiator, records: Sequence[LunInformation]) -> None:
         """Claim copies, once and for all, and unmask them to the host that asks.
@@ -46,12 +47,15 @@ class Copies:
         Records of LUNs that are not there are passed over, for the others of the set can be
         imported without them. Raises ObjectNotFound when none is there; BadState, with
         nothing done, when one was claimed before or was broken out of its set;
-        InvalidArgument for a base LUN.
+        InvalidArgument for a base LUN. After a restart of the array, that may have cost the
+        answer, the same host may ask for what it claimed once more.
         """
 
         def claim(tables: Tables) -> list[LunRow]:
             rows = [copy for record in records if (copy := _copy(tables, record)) is not None]
             for row in rows:
+                if self._is_repeated(row, initiator):
+                    continue
                 tables.set_lun_state(row.id, after(row.state, LunCall.SURFACE, item=row.id))
                 tables.claim(row.id, initiator)
                 unmask_row(tables, row, initiator)
@@ -65,10 +69,16 @@ class Copies:
             if not rows:
                 raise not_found(", ".join(record.describe() for record in records))
             for row in rows:
+                self._claimed_now.add(row.id)
                 with storage("surface LUN", row.id):
                     await self._core.publish(initiator, row)
         self._core.views.changed(initiator)
         logger.info("copies_surfaced", luns=[row.id for row in rows], initiator=initiator)
+
+    def _is_repeated(self, row: LunRow, initiator: Initiator) -> bool:
+        """Tell whether a host asks again for what it claimed in an earlier run of the array."""
+        is_its = row.claimed_by == initiator and initiator in row.masked_to
+        return row.state is LunState.CLAIMED and is_its and row.id not in self._claimed_now
 
     async def _present(self, records: Sequence[LunInformation]) -> list[LunRow]:
         found = []
@@ -107,8 +117,10 @@ class Copies:
 
     async def _wait_unused(self, lun: LunId, initiator: Initiator | None = None) -> None:
         with trio.move_on_after(DETACH_SECONDS):
-            while await self._core.target.users(lun, initiator):
+            used = await self._core.target.users(lun, initiator)
+            while used:
                 await trio.sleep(_PAUSE)
+                used = await self._core.target.users(lun, initiator)
 
     async def reclaim(self, initiator: Initiator, record: LunInformation) -> None:
         """Delete a copy for good; one that was deleted before is no error.
@@ -133,6 +145,7 @@ class Copies:
                 await self._masking.withdraw(lun, initiator, surprise=False)
             await self._core.journal.change(begin_deletion, lun, LunCall.RECLAIM)
             await finish_deletion(self._core, lun)
+            self._claimed_now.discard(lun)
         self._core.views.changed(initiator)
 
     async def share(self, initiator: Initiator, record: LunInformation, target: Initiator) -> None:

@@ -93,10 +93,11 @@ class Journal:
 
 
 def open_journal(directory: Path) -> Journal:
-    """Open the journal in a directory, made with a random identity where there is none.
+    """Open the journal in a directory; both are made, with a random identity, when missing.
 
-    Raises Fail when it is damaged, of a later version or cannot be written.
+    Raises OSError; Fail when it is damaged, of a later version or cannot be written.
     """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / FILE_NAME
     with _translated(path):
         connection = sqlite3.connect(

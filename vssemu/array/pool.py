@@ -1,6 +1,6 @@
 """The pool: the directory whose files are the LUNs.
 
-    DIR/array            identity of the array that owns the pool; it is locked while in use
+    DIR/owner            identity of the array that owns the pool; it is locked while in use
     DIR/pool.img         sparse image with an XFS; only where DIR itself cannot clone files
     DIR/root/            the file system of pool.img, mounted in arrayd's own mount
                          namespace alone; a plain directory where there is no image
@@ -96,7 +96,7 @@ async def open_pool(
     Raises BadState for a pool in use or of another array, Fail, OSError.
     """
     with ExitStack() as stack:
-        await trio.to_thread.run_sync(_own, stack, directory / "array", identity)
+        await trio.to_thread.run_sync(_own, stack, directory / "owner", identity)
         pool = await trio.to_thread.run_sync(_laid_out, directory, image_size)
         if pool.image is not None:
             await _mount_image(pool.image, pool.root)

@@ -54,6 +54,7 @@ RESERVE: Final = 64 << 20
 """Bytes that the pool must have free before a copy is begun: an origin's first writes."""
 
 _UNFINISHED: Final = (SetState.PREPARING, SetState.PREPARED, SetState.COMMITTED)
+_COMMITTED: Final = (SetState.COMMITTED, SetState.SETTLED)
 _ABORTABLE: Final = (*_UNFINISHED, SetState.SETTLED)
 
 
@@ -64,6 +65,7 @@ class Sets:
         self._core = core
         self._prepared: dict[SnapshotSetId, Prepared] = {}
         self._preparing: dict[SnapshotSetId, trio.CancelScope] = {}
+        self._committed: set[SnapshotSetId] = set()
         # A commit must find a thread whatever else is going on.
         self._commits = trio.CapacityLimiter(64)
         self._boot = boot_id()
@@ -146,13 +148,18 @@ class Sets:
 
         The instant is one only if writes to all the LUNs are held. Not durable before
         `settle`. Raises ObjectNotFound, BadState, InsufficientStorage, Fail; the copies of a
-        set that failed are gone.
+        set that failed are gone. A second commit is refused, except after a restart of
+        the array that may have cost the answer to the first.
         """
         async with self._core.sets.holding(str(set_id)):
-            prepared = self._prepared.get(set_id)
-            if prepared is None:
-                rows = await self._core.journal.read(_members, owner, set_id, SetState.PREPARED)
-                raise BadState(f"snapshot set {set_id} of {len(rows)} LUNs is not prepared")
+            group = await self._core.journal.read(_owned, owner, set_id)
+            if group.state in _COMMITTED and set_id not in self._committed:
+                # Committed before a restart, and the answer was lost: it is asked again.
+                rows = await self._core.journal.read(Tables.luns_of_set, set_id)
+                return [row.information for row in rows]
+            await self._core.journal.read(_members, owner, set_id, SetState.PREPARED)
+            prepared = self._prepared[set_id]
+            self._committed.add(set_id)
             try:
                 with storage("commit snapshot set", str(set_id)):
                     await trio.to_thread.run_sync(
@@ -256,6 +263,7 @@ class Sets:
 
     async def _remove(self, set_id: SnapshotSetId) -> None:
         prepared = self._prepared.pop(set_id, None)
+        self._committed.discard(set_id)
         going = await self._core.journal.change(_begin_removal, set_id)
         if prepared is not None:
             with storage("remove copies of set", str(set_id)):
@@ -330,7 +338,8 @@ def _source(tables: Tables, lun: LunId, owner: Initiator, set_id: SnapshotSetId 
         )
     for copy in copies:
         group = None if copy.set_id is None else tables.snapshot_set(copy.set_id)
-        if group is None or group.id == set_id or group.owner == owner:
+        if group is None or group.id == set_id or (set_id is None and group.owner == owner):
+            # What an owner left unfinished goes when it begins anew.
             continue
         if group.state in {SetState.PREPARING, SetState.PREPARED}:
             raise ProviderVeto(

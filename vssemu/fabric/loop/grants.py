@@ -20,7 +20,7 @@ from typing import Final, Protocol
 import structlog
 import trio
 
-from vssemu.fabric.loop.bindings import FileIdentity, bound_file
+from vssemu.fabric.loop.target_bindings import FileIdentity, bound_file
 from vssemu.linux import device_fence, loop
 from vssemu.linux.device_fence import DeviceAccess, DeviceRule
 from vssemu.linux.devices import DeviceKind
@@ -38,7 +38,6 @@ FIRST_DEVICE: Final = 64
 LAST_DEVICE: Final = 4095
 
 _MEMORY: Final = 1
-_FULL_ACCESS: Final = DeviceAccess.READ | DeviceAccess.WRITE
 _CHARACTERS: Final = (
     *((_MEMORY, minor) for minor in (3, 5, 7, 8, 9)),  # null, zero, full, random, urandom
     (5, 0),  # tty
@@ -97,13 +96,18 @@ class Grants:
         self._made: set[int] = set()
         self._unfenced: set[Initiator] = set()
         self._lock = trio.Lock()
+        self._started = False
 
     async def load(self) -> None:
-        """Take over what an earlier run gave, and set the fences accordingly."""
+        """Take over what an earlier run gave. Nothing is taken back before `start`."""
+        now = trio.current_time()
+        for device, initiator in (await self._store.load()).items():
+            self._grants[device] = Grant(initiator=initiator, since=now)
+
+    async def start(self) -> None:
+        """Review what was taken over, once all LUNs are published, and set the fences."""
         async with self._lock:
-            now = trio.current_time()
-            for device, initiator in (await self._store.load()).items():
-                self._grants[device] = Grant(initiator=initiator, since=now)
+            self._started = True
             await self._review()
             for initiator in {grant.initiator for grant in self._grants.values()}:
                 await self._fence(initiator)
@@ -129,7 +133,8 @@ class Grants:
     async def review(self) -> None:
         """Look at all devices that were given, and take back those that are over."""
         async with self._lock:
-            await self._review()
+            if self._started:
+                await self._review()
 
     async def forget(self, initiator: Initiator) -> None:
         """Take all devices from a host that is gone, and with them its way to them."""

@@ -15,7 +15,8 @@ from typing import Final
 import structlog
 import trio
 
-from vssemu.fabric.loop.bindings import (
+from vssemu.fabric.loop.grants import Grants, GrantStore
+from vssemu.fabric.loop.target_bindings import (
     WITHDRAWN_LIMIT,
     FileIdentity,
     bindings_of,
@@ -24,7 +25,6 @@ from vssemu.fabric.loop.bindings import (
     is_bound_to,
     release_stuck,
 )
-from vssemu.fabric.loop.grants import Grants, GrantStore
 from vssemu.linux.loop import LoopStatus, node
 from vssemu.linux.uevents import BlockMonitor
 from vssemu.vss.engine import Backing
@@ -41,7 +41,10 @@ _PAUSE: Final = 0.02
 
 
 class LoopTarget:
-    """Implements `vssemu.vss.fabric.Target`; `run` must be running beside it."""
+    """Implements `vssemu.vss.fabric.Target`.
+
+    Before anything else the grants are loaded; when all LUNs are published, `run` is started.
+    """
 
     def __init__(self, store: GrantStore, *, fence_root: Path | None = None) -> None:
         self._files: dict[LunId, set[FileIdentity]] = {}
@@ -51,7 +54,7 @@ class LoopTarget:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the machine's block devices until cancelled, and take back what is free."""
         with BlockMonitor() as monitor:
-            await self.grants.load()
+            await self.grants.start()
             task_status.started()
             while True:
                 await trio.lowlevel.wait_readable(monitor.fileno())
@@ -207,7 +210,7 @@ class LoopTarget:
                         raise
 
 
-def _reopen(backing: Backing, writable: bool) -> int:  # noqa: FBT001
+def _reopen(backing: Backing, writable: bool) -> int:
     """Open the file of a backing once more, so that its mode is its own."""
     mode = os.O_RDWR if writable else os.O_RDONLY
     descriptor = os.open(backing.path, mode | os.O_CLOEXEC)

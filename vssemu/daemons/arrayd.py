@@ -1,0 +1,99 @@
+"""The storage array as a process of its own: journal, pool, engine, fabric and sockets.
+
+    python -m vssemu.daemons.arrayd --state DIR --run DIR --pool DIR
+        [--pool-size BYTES] [--fence CGROUPDIR] [--ready-fd N]
+
+It runs outside the hosts, in a mount namespace of its own: nobody else sees the pool. SIGTERM
+ends it in order; after SIGKILL the next start finishes or undoes what was under way. Exit
+status 0 after SIGTERM or SIGINT, 1 when it could not run, 2 for a wrong command line.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+import trio
+
+from vssemu.array.array import open_array
+from vssemu.array.server import Sockets
+from vssemu.daemons.logs import configure_logs
+from vssemu.linux import mount, namespaces
+from vssemu.vss.errors import VssError
+
+logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options. Exits with 2 when the command line is wrong."""
+    parser = argparse.ArgumentParser(prog="arrayd", description="The storage array of vssemu.")
+    parser.add_argument("--state", type=Path, required=True, help="directory of the journal")
+    parser.add_argument("--run", type=Path, required=True, help="directory of the sockets")
+    parser.add_argument("--pool", type=Path, required=True, help="directory of the LUNs")
+    parser.add_argument("--pool-size", type=int, help="bytes of a pool image, should one be made")
+    parser.add_argument("--fence", type=Path, help="control group above those of the hosts")
+    parser.add_argument("--ready-fd", type=int, help="descriptor that gets READY when serving")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the array until it is told to end; return the exit status."""
+    options = parse_arguments(argv)
+    configure_logs()
+    try:
+        # Before any thread: a process with several cannot leave its mount namespace.
+        namespaces.unshare(namespaces.Namespace.MOUNT)
+        mount.set_propagation("/", mount.Propagation.PRIVATE, recursive=True)
+        trio.run(_run, options)
+    except (VssError, OSError) as error:
+        logger.error("arrayd_failed", error=str(error), exc_info=error)
+        return 1
+    except BaseExceptionGroup as group:
+        expected, rest = group.split((VssError, OSError))
+        if expected is not None:
+            logger.error("arrayd_failed", error=str(_first(expected)), exc_info=expected)
+        if rest is not None:
+            raise rest from None
+        return 1
+    return 0
+
+
+async def _run(options: argparse.Namespace) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with (
+            open_array(
+                state=options.state,
+                pool=options.pool,
+                pool_size=options.pool_size,
+                fence_root=options.fence,
+            ) as array,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(Sockets(array, options.run).serve)
+            logger.info("serving", run=str(options.run), identity=array.core.journal.identity)
+            if options.ready_fd is not None:
+                _tell_ready(options.ready_fd)
+            async for number in signals:
+                logger.info("ending", signal=signal.Signals(number).name)
+                nursery.cancel_scope.cancel()
+                break
+
+
+def _tell_ready(descriptor: int) -> None:
+    try:
+        os.write(descriptor, b"READY\n")
+    finally:
+        os.close(descriptor)
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
