@@ -74,14 +74,15 @@ class Limits:
 
     hold: flush-and-hold, fixed by the documents (REQB). arrival: an import waits for its
     LUNs; a limit is documented, its value is not. clean_up: undoing a creation or an import.
-    recovery: per set, when the service starts. stop: ending all sessions at the stop.
+    recovery: per set, when the service starts. stop: ending all sessions at the stop; below the
+    15 s after which a supervisor kills, and what is left is done at the next start.
     """
 
     hold: float = 10.0
     arrival: float = 60.0
     clean_up: float = 120.0
     recovery: float = 60.0
-    stop: float = 60.0
+    stop: float = 12.0
     writer: WriterLimits = field(default_factory=WriterLimits)
     provider: ProviderLimits = field(default_factory=ProviderLimits)
 
