@@ -16,10 +16,10 @@ grip on the WAL. A database with a rollback journal has no WAL and so no log.
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 from uuid import UUID
 
 import structlog
@@ -58,6 +58,8 @@ logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 LOCK_SECONDS: Final = 20.0
 """How long Freeze tries to get between two transactions of the application."""
+
+T = TypeVar("T")
 
 _LOCK_PAUSE: Final = 0.001
 _TRUNCATING: Final = frozenset({BackupType.FULL, BackupType.INCREMENTAL, BackupType.LOG})
@@ -129,8 +131,12 @@ class SqliteWriter(Writer):
         """Bring the logs up to date and close every connection."""
         # SQLite drops the WAL when its last user closes, and that may be this process.
         await self._settle_logs()
+        await trio.to_thread.run_sync(self.close)
+
+    def close(self) -> None:
+        """Close every connection; what was locked is free. Idempotent; blocks."""
         for database in self._known.values():
-            await trio.to_thread.run_sync(database.close)
+            database.close()
 
     async def _settle_logs(self) -> None:
         for facts, database in self._known.items():
@@ -243,25 +249,11 @@ class SqliteWriter(Writer):
 
     async def _stop(self, database: Database) -> None:
         """Take the write lock. Raises WriterErrorRetryable when there is no gap for it."""
-        with trio.move_on_after(self._lock_seconds):
-            # SQLite's own busy handler pauses ever longer and starves beside a busy writer.
-            # Nor does the lock of another process have an event to wait for.
-            while not await trio.to_thread.run_sync(database.try_stop):  # noqa: ASYNC110
-                await trio.sleep(_LOCK_PAUSE)
-            return
-        raise WriterErrorRetryable(
-            f"database {database.path}: its write lock was not free for {self._lock_seconds:g} s",
-            hint="end the long transaction and try again",
-            item=str(database.path),
-        )
+        # SQLite's own busy handler pauses ever longer and starves beside a busy writer.
+        await self._until(database, database.try_stop, "its write lock was not free")
 
     async def _settle(self, facts: SqliteDatabase, database: Database) -> None:
-        try:
-            settled = await trio.to_thread.run_sync(database.settle)
-        except (sqlite3.OperationalError, OSError) as error:
-            raise WriterErrorRetryable(
-                f"database {database.path}: {error}", item=facts.path
-            ) from error
+        settled = await self._until(database, database.try_settle, "its checkpoints did not end")
         self._ends[facts] = settled.end or LogPoint(segment=0, length=0)
         logger.info(
             "database_settled",
@@ -269,6 +261,25 @@ class SqliteWriter(Writer):
             wal_frames=settled.frames,
             is_complete=settled.is_complete,
             log=str(settled.end),
+        )
+
+    async def _until(self, database: Database, attempt: Callable[[], T | None], why: str) -> T:
+        """Repeat an attempt until it gives something; the locks of others have no event."""
+        try:
+            with trio.move_on_after(self._lock_seconds):
+                while True:
+                    found = await trio.to_thread.run_sync(attempt)
+                    if found:
+                        return found
+                    await trio.sleep(_LOCK_PAUSE)
+        except (sqlite3.OperationalError, OSError) as error:
+            raise WriterErrorRetryable(
+                f"database {database.path}: {error}", item=str(database.path)
+            ) from error
+        raise WriterErrorRetryable(
+            f"database {database.path}: {why} for {self._lock_seconds:g} s",
+            hint="end the long transaction and try again",
+            item=str(database.path),
         )
 
     def _release_all(self) -> None:

@@ -69,15 +69,23 @@ class Database:
             raise
         return True
 
-    def settle(self) -> Settled:
-        """Bring every transaction into the file and the log; the database must be stopped."""
-        assert self.is_stopped, "settle() needs the write lock"
+    def try_settle(self) -> Settled | None:
+        """Bring every transaction into the file and the log; the database must be stopped.
+
+        None when the application's own checkpoint is running at this moment: it needs no
+        write lock, and SQLite lets one run at a time.
+        """
+        assert self.is_stopped, "try_settle() needs the write lock"
         self._unpin()
         checkpoint = self._connect()
         try:
+            # A connection that has read nothing does not know that there is a WAL.
+            checkpoint.execute("SELECT count(*) FROM sqlite_master").fetchone()
             busy, frames, done = checkpoint.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         finally:
             checkpoint.close()
+        if busy:
+            return None
         is_wal = frames >= 0
         end = None
         if self.log is not None and is_wal:
@@ -87,7 +95,7 @@ class Database:
         return Settled(
             is_wal=is_wal,
             frames=max(frames, 0),
-            is_complete=not is_wal or (not busy and frames == done),
+            is_complete=not is_wal or frames == done,
             end=end,
         )
 
