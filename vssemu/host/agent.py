@@ -83,11 +83,11 @@ class HostAgent:
         self.storage = storage
         self.catalog = catalog
         self.lock = trio.Lock()
-        publication = Publication()
-        self.copies = Copies(adapter, storage, catalog, publication, paths)
+        self._publication = Publication()
+        self.copies = Copies(adapter, storage, catalog, self._publication, paths)
         self.exposures = Exposures(catalog, paths)
         self.topology = Topology(adapter, catalog, self.copies, self.exposures, paths)
-        self.device_objects = PublicationService(publication, self.copies.attach_tree)
+        self.device_objects = PublicationService(self._publication, self.copies.attach_tree)
         self._tasks = tasks
         self._machine = machine or os.uname().nodename
         self._prompted = trio.Event()
@@ -99,8 +99,7 @@ class HostAgent:
     async def look(self) -> None:
         """Look for LUNs; that the array does not answer is logged."""
         try:
-            async with self.lock:
-                await self.topology.look()
+            await self._look()
         except (OSError, RpcError, VssError) as error:
             _log.warning("cannot look for LUNs", reason=str(vss_error(error, "look")))
 
@@ -172,8 +171,12 @@ class HostAgent:
     @translated
     async def rescan(self) -> None:
         """Take note of LUNs that came or went."""
+        await self._look()
+
+    async def _look(self) -> None:
         async with self.lock:
             await self.topology.look()
+            self._publication.begin()
 
     @translated
     async def wait_arrival(

@@ -31,7 +31,18 @@ class Publication:
         self._revision = time.time_ns()
         self._settled = 0
         self._watchers = 0
+        self._begun = False
         self._changed = trio.Event()
+
+    def begin(self) -> None:
+        """Let lists out: from now on what is not in one does not exist.
+
+        Before, after a restart, what is missing may only not have been found yet, and devicefs
+        would unmount its tree.
+        """
+        if not self._begun:
+            self._begun = True
+            self._wake()
 
     def put(self, shown: DeviceObject) -> None:
         """Publish a device object, or newer facts of one."""
@@ -48,9 +59,9 @@ class Publication:
         """Wait until the present list is in force; True when it is, or nobody shows it."""
         wanted = self._revision
         with trio.move_on_after(SETTLE_LIMIT):
-            while self._watchers and self._settled < wanted:
+            while self._begun and self._watchers and self._settled < wanted:
                 await self._changed.wait()
-        return not self._watchers or self._settled >= wanted
+        return not (self._begun and self._watchers) or self._settled >= wanted
 
     def current(self) -> CopyList:
         """Return the list as it is now."""
@@ -61,6 +72,8 @@ class Publication:
         """Send the list now and after each change, until cancelled."""
         self._watchers += 1
         try:
+            while not self._begun:
+                await self._changed.wait()
             while True:
                 latest = self.current()
                 await reply(latest)

@@ -5,7 +5,6 @@ the descriptors between them are the real ones. Hosts live below a directory of 
 """
 
 import contextlib
-import errno
 import os
 import shutil
 import subprocess
@@ -36,7 +35,6 @@ from vssemu.vss.lun import IdentifierType, LunInformation, StorageIdentifier
 
 MIB = 1 << 20
 PRODUCT = {"vendor": "vssemu", "product": "test", "version": "1", "url": "about:blank"}
-BUSY = {errno.EBUSY, errno.ENXIO}
 
 
 async def eventually(condition, *, seconds=10.0, what="the condition"):
@@ -221,11 +219,16 @@ class Host:
     def __post_init__(self) -> None:
         self.disks = Disks(self.agent)
 
-    async def volume_on(self, lun: FileLun, path: str | None = None, size=64 * MIB):
+    async def volume_on(self, lun: FileLun, path: str | None = None):
         """Make an ext4 volume on a LUN and return its description."""
         await self.agent.rescan()
         name = await self.disks.create_volume(None, lun.id, "ext4", None, path)
         return await self.agent.volume(name)
+
+    def topology_volume(self, lun: FileLun):
+        """Return the one volume on a LUN, whatever it is."""
+        (volume,) = self.agent.topology.volumes_on(lun.id)
+        return volume
 
     def loops_of(self, lun: FileLun) -> list[loop.LoopStatus]:
         status = lun.path.stat()
