@@ -107,7 +107,7 @@ def open_journal(directory: Path) -> Journal:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
-            bring_up_to_date(connection)
+            _bring_up_to_date(connection, path)
             connection.execute(
                 "INSERT OR IGNORE INTO array VALUES (1, ?, 0)", (secrets.token_hex(16),)
             )
@@ -115,6 +115,17 @@ def open_journal(directory: Path) -> Journal:
         except BaseException:
             connection.close()
             raise
+
+
+def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
+    try:
+        bring_up_to_date(connection)
+    except ValueError as error:
+        raise Fail(
+            f"the array's journal cannot be used: {error}",
+            item=str(path),
+            hint="use the version of vssemu that wrote it, or a later one",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -38,6 +38,9 @@ IMAGE_SIZE: Final = 64 << 30
 
 SMALLEST_IMAGE: Final = 512 << 20
 ALLOCATION_GROUPS: Final = 32
+"""As many LUNs can be scanned without waiting for each other; fewer in a small pool."""
+
+_SMALLEST_GROUP: Final = 128 << 20  # the log, 64 MiB at least, must fit into one
 SECTOR: Final = 4096
 _MKFS_SECONDS: Final = 120.0
 _BIND_SECONDS: Final = 10.0
@@ -182,7 +185,10 @@ def _make_image(image: Path, size: int) -> None:
         os.ftruncate(file.fileno(), size)
     unfinished.chmod(0o600)
     filesystems.make_xfs(
-        unfinished, timeout=_MKFS_SECONDS, label="vssemu-pool", allocation_groups=ALLOCATION_GROUPS
+        unfinished,
+        timeout=_MKFS_SECONDS,
+        label="vssemu-pool",
+        allocation_groups=min(ALLOCATION_GROUPS, size // _SMALLEST_GROUP),
     )
     with unfinished.open("rb") as file:
         os.fsync(file.fileno())

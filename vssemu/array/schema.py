@@ -66,7 +66,7 @@ def bring_up_to_date(connection: sqlite3.Connection) -> None:
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(STEPS):
-        raise ValueError(f"version {version} is later than {len(STEPS)}, the last known here")
+        raise ValueError(f"version {version} is later than {len(STEPS)}")
     for number, step in enumerate(STEPS[version:], start=version + 1):
         connection.executescript(
             f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {number}; COMMIT;"

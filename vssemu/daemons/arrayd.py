@@ -30,13 +30,17 @@ logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options. Exits with 2 when the command line is wrong."""
     parser = argparse.ArgumentParser(prog="arrayd", description="The storage array of vssemu.")
-    parser.add_argument("--state", type=Path, required=True, help="directory of the journal")
-    parser.add_argument("--run", type=Path, required=True, help="directory of the sockets")
-    parser.add_argument("--pool", type=Path, required=True, help="directory of the LUNs")
+    parser.add_argument("--state", type=_path, required=True, help="directory of the journal")
+    parser.add_argument("--run", type=_path, required=True, help="directory of the sockets")
+    parser.add_argument("--pool", type=_path, required=True, help="directory of the LUNs")
     parser.add_argument("--pool-size", type=int, help="bytes of a pool image, should one be made")
-    parser.add_argument("--fence", type=Path, help="control group above those of the hosts")
+    parser.add_argument("--fence", type=_path, help="control group above those of the hosts")
     parser.add_argument("--ready-fd", type=int, help="descriptor that gets READY when serving")
     return parser.parse_args(argv)
+
+
+def _path(text: str) -> Path:
+    return Path(text).resolve()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
