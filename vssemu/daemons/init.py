@@ -16,6 +16,7 @@ Control socket (root only), one JSON object a line: {"op": "status"}, {"op": "wa
 Answers are {"ok": true, ...} or {"ok": false, "error": text}.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -29,6 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vssemu.daemons.confinement import confine
 from vssemu.linux import capabilities
 
 RESTART_PAUSE = 0.2
@@ -397,7 +399,7 @@ def _become(service: Service, ready_fd: int, log: Path) -> None:
         if service.dies_with_me:
             capabilities.set_parent_death_signal(signal.SIGKILL)
         if service.confined:
-            capabilities.confine()
+            confine()
         log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         null_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         os.dup2(null_fd, 0)
@@ -421,7 +423,8 @@ def main() -> None:
     table = json.loads(Path(sys.argv[1]).read_text())
     Supervisor(table).run()
     if os.getpid() == 1:
-        os.kill(-1, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # nobody is left
+            os.kill(-1, signal.SIGKILL)
 
 
 if __name__ == "__main__":

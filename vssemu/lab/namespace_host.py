@@ -16,15 +16,17 @@ import msgspec
 
 from vssemu.lab import root
 from vssemu.linux import capabilities, cgroup, mount, namespaces, processes
+from vssemu.linux.namespaces import Namespace
 
-_NAMESPACES = (
-    namespaces.CloneFlag.NEWNS
-    | namespaces.CloneFlag.NEWUTS
-    | namespaces.CloneFlag.NEWIPC
-    | namespaces.CloneFlag.NEWNET
-    | namespaces.CloneFlag.NEWCGROUP
-    | namespaces.CloneFlag.NEWPID
+NAMESPACES = (
+    Namespace.MOUNT
+    | Namespace.UTS
+    | Namespace.IPC
+    | Namespace.NET
+    | Namespace.CGROUP
+    | Namespace.PID
 )
+"""What a host has of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,9 +45,10 @@ class HostSpec:
 
 def start(spec: HostSpec) -> int:
     """Make the host; return the pid of its PID 1 as this process sees it. Raises OSError."""
-    cgroup.enter(Path(spec.cgroup))
-    namespaces.unshare(_NAMESPACES)
-    mount.set_propagation("/", mount.Propagation.PRIVATE, recursive=True)
+    cgroup.move(Path(spec.cgroup), os.getpid())
+    namespaces.unshare(NAMESPACES)
+    # What the machine unmounts goes here too; what is mounted here never shows there.
+    mount.set_propagation("/", mount.Propagation.SLAVE, recursive=True)
     tree = Path(spec.tree)
     root.build(
         tree,
@@ -53,20 +56,37 @@ def start(spec: HostSpec) -> int:
         state=Path(spec.state),
         outside=Path(spec.outside),
     )
+    waiter, starter = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become_init(spec, tree)
+        os.close(starter)
+        _become_init(spec, tree, waiter)
+    os.close(waiter)
+    # pivot_root moves this process too, so what is outside is done before.
+    _record(Path(spec.pid_file), pid)
+    os.close(starter)
     return pid
 
 
-def _become_init(spec: HostSpec, tree: Path) -> None:
+def _record(file: Path, pid: int) -> None:
+    identity = processes.identity_of(pid)
+    partial = file.with_suffix(".new")
+    partial.write_text(json.dumps({"pid": identity.pid, "start": identity.start_ticks}))
+    partial.rename(file)
+
+
+def _become_init(spec: HostSpec, tree: Path, waiter: int) -> None:
     """Go on as PID 1 inside; never returns."""
     try:
         capabilities.set_parent_death_signal(signal.SIGKILL)
+        os.read(waiter, 1)
         mount.mount("proc", tree / "proc", "proc")
-        namespaces.pivot_root(tree)
+        os.chdir(tree)
+        namespaces.pivot_root(".", ".")
+        mount.unmount(".", mount.UnmountFlag.DETACH)
+        os.chdir("/")
         namespaces.set_host_name(spec.name)
-        namespaces.bring_loopback_up()
+        namespaces.interface_up("lo")
         os.environ["HOSTNAME"] = spec.name
         os.execv(sys.executable, [sys.executable, "-m", "vssemu.daemons.init", spec.table])
     except BaseException as error:  # noqa: BLE001  (a forked child must not return)
@@ -80,13 +100,7 @@ def main() -> None:
     spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=HostSpec)
     pid = start(spec)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(pid, signal.SIGTERM))
-    identity = processes.identity_of(pid)
-    record = Path(spec.pid_file)
-    partial = record.with_suffix(".new")
-    partial.write_text(json.dumps({"pid": identity.pid, "start": identity.start_ticks}))
-    partial.rename(record)
     _, status = os.waitpid(pid, 0)
-    record.unlink(missing_ok=True)
     code = os.waitstatus_to_exitcode(status)
     sys.exit(code if code >= 0 else 128 - code)
 

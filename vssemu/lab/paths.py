@@ -6,7 +6,6 @@
     pool/                       the array's pool, unless another directory was named
     logs/                       of arrayd, the guards and the hosts' supervisors
     hosts/HOST/var/             the host's /var/lib/vssemu
-    hosts/HOST/logs/            of the host's services
     hosts/HOST/root/            mount point on which the host's root tree is built
 /run/vssemu/lab/NAME/           gone after a restart of the machine
     supervisor.sock, supervisor.pid, lock

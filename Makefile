@@ -1,0 +1,53 @@
+# vssemu. `make` alone lists the targets; what it does not list is unsupported.
+# Needs nothing but make: everything else is installed when it is missing.
+
+VENV    := .venv
+PYTHON  := $(VENV)/bin/python
+PACKAGES := python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3 xfsprogs e2fsprogs \
+            gdisk fdisk util-linux attr restic cabextract fio
+
+.PHONY: help demo unit test check clean setup
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## the main job, end to end, on real data (root)
+	$(PYTHON) -m vssemu.lab.demo
+
+unit: $(VENV)/.installed ## tests that need no root
+	$(PYTHON) -m pytest tests/unit
+
+test: setup ## all tests, on real devices (root)
+	$(PYTHON) -m pytest
+
+check: $(VENV)/.installed ## ruff, mypy strict, the import contract
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+clean: ## remove what was built; labs are taken down with `vssemu lab down --all`
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+setup: $(VENV)/.packages $(VENV)/.installed
+
+# Debian packages, only those that are missing, and only where apt is.
+$(VENV)/.packages: Makefile
+	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>/dev/null \
+	    | awk '$$2 == "installed" { print $$1 }' \
+	    | { have=$$(cat); for p in $(PACKAGES); do \
+	        echo "$$have" | grep -qx "$$p" || echo "$$p"; done; }); \
+	if [ -n "$$missing" ]; then \
+	    echo "installing: $$missing"; \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
+	        --no-install-recommends $$missing; \
+	fi
+	@mkdir -p $(VENV) && touch $@
+
+$(VENV)/.installed: pyproject.toml
+	@test -x $(PYTHON) || python3 -m venv $(VENV)
+	@echo "installing the package with its tools into $(VENV)"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,124 @@
+"""The services of a lab: tables for the lab's supervisor and for each host's PID 1."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from vssemu.lab.config import LabConfig
+from vssemu.lab.namespace_host import HostSpec
+from vssemu.lab.paths import LABS, LabPaths
+
+ARRAY = "arrayd"
+VSSD = "vssd"
+DEVICEFS = "devicefs"
+
+
+def guard_name(host: str) -> str:
+    """Return the name of a host's holdguard among the supervisor's services."""
+    return f"holdguard-{host}"
+
+
+def host_name(host: str) -> str:
+    """Return the name of a host among the supervisor's services."""
+    return f"host-{host}"
+
+
+def module(name: str, *arguments: str | Path) -> list[str]:
+    """Return the command line that runs a module of ours with this interpreter."""
+    return [sys.executable, "-m", name, *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of everything in a lab: nothing of the caller's but this."""
+    system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{system}"
+    return {"PATH": path, "LANG": "C.UTF-8", "HOME": "/root"}
+
+
+def outside_table(config: LabConfig, paths: LabPaths, group: Path) -> dict[str, Any]:
+    """Return the table of the lab's supervisor: the array and a holdguard for each host."""
+    pool = Path(config.pool) if config.pool else paths.default_pool
+    array = {
+        "name": ARRAY,
+        "argv": module(
+            "vssemu.daemons.arrayd",
+            *("--state", pool / "array"),
+            *("--pool", pool),
+            *("--run", paths.run),
+            *("--fence", group),
+            *("--ready-fd", "{ready_fd}"),
+        ),
+        "dies_with_me": True,
+    }
+    guards = [
+        {
+            "name": guard_name(host),
+            "argv": module(
+                "vssemu.daemons.holdguard",
+                str(paths.host_outside(host) / "holdguard.sock"),
+                *("--ready-fd", "{ready_fd}"),
+            ),
+        }
+        for host in config.hosts
+    ]
+    return {
+        "socket": str(paths.supervisor_socket),
+        "logs": str(paths.logs),
+        "dev": None,
+        "services": [array, *guards],
+    }
+
+
+def host_service(config: LabConfig, paths: LabPaths, host: str, group: Path) -> dict[str, Any]:
+    """Write what a host is made from; return the host as a service of the supervisor."""
+    state = paths.host_state(host)
+    for part in ("root", "var/logs"):
+        (state / part).mkdir(parents=True, exist_ok=True)
+    table = state / "var" / "services.json"
+    table.write_text(json.dumps(_inner_table()))
+    pool = Path(config.pool) if config.pool else paths.default_pool
+    spec = HostSpec(
+        name=host,
+        tree=str(state / "root"),
+        state=str(state / "var"),
+        outside=str(paths.host_outside(host)),
+        hidden=(str(LABS.parent), str(pool)),
+        cgroup=str(group / host / "inside"),
+        pid_file=str(paths.host_pid(host)),
+        table="/var/lib/vssemu/services.json",
+    )
+    record = state / "host.json"
+    record.write_bytes(msgspec.json.encode(spec))
+    return {
+        "name": host_name(host),
+        "argv": module("vssemu.lab.namespace_host", record),
+        "after": [ARRAY, guard_name(host)],
+        "dies_with_me": True,
+        "restart": False,
+        "stop_seconds": 20.0,
+    }
+
+
+def _inner_table() -> dict[str, Any]:
+    vssd = {
+        "name": VSSD,
+        "argv": module("vssemu.daemons.vssd", "--ready-fd", "{ready_fd}"),
+        "confined": True,
+        "stop_seconds": 15.0,
+    }
+    devicefs = {
+        "name": DEVICEFS,
+        "argv": module("vssemu_fuse.devicefs", "--ready-fd", "{ready_fd}"),
+        "confined": True,
+        "after": [VSSD],
+    }
+    return {
+        "socket": "/run/vssemu/init.sock",
+        "logs": "/var/lib/vssemu/logs",
+        "dev": "/dev",
+        "services": [vssd, devicefs],
+    }

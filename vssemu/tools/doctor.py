@@ -1,0 +1,182 @@
+"""`vssemu doctor`: what this machine can and cannot do, and the mend."""
+
+import grp
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from vssemu.linux import cgroup, loop, reflink
+from vssemu.tools.output import FAILED, emit_json, emit_table, json_option
+
+OPERATORS_GROUP = "vss-operators"
+_PROGRAMS = {
+    "mkfs.ext4": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
+    "fusermount3": "fuse3",
+    "restic": "restic",
+    "cabextract": "cabextract",
+}
+_NEEDED_PROGRAMS = frozenset({"mkfs.ext4", "mkfs.xfs", "fusermount3"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One thing that was looked at. needed: a lab does not run without it."""
+
+    what: str
+    ok: bool
+    fact: str
+    mend: str = ""
+    needed: bool = True
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Tell what this machine can and cannot do, and the mend.
+
+    Exit status 1 when something that a lab needs is missing.
+    """
+    findings = [finding for look in _LOOKS for finding in look()]
+    if as_json:
+        emit_json(findings)
+    else:
+        emit_table(
+            ("", "WHAT", "FOUND", "MEND"),
+            [(_mark(f), f.what, f.fact, "" if f.ok else f.mend) for f in findings],
+        )
+    if any(f.needed and not f.ok for f in findings):
+        sys.exit(FAILED)
+
+
+def _mark(finding: Finding) -> str:
+    if finding.ok:
+        return "ok"
+    return "MISSING" if finding.needed else "without"
+
+
+def _root() -> Iterator[Finding]:
+    yield Finding(
+        what="root",
+        ok=os.geteuid() == 0,
+        fact=f"user id {os.geteuid()}",
+        mend="run it with sudo",
+    )
+
+
+def _kernel() -> Iterator[Finding]:
+    release = platform.release()
+    numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
+    yield Finding(
+        what="kernel 5.8 or later",
+        ok=numbers >= (5, 8),
+        fact=release,
+        mend="use a newer kernel",
+    )
+    known = Path("/proc/filesystems").read_text()
+    for name in ("ext4", "xfs", "fuse"):
+        yield Finding(
+            what=f"file system {name}",
+            ok=f"\t{name}\n" in known,
+            fact="known to the kernel" if f"\t{name}\n" in known else "unknown to the kernel",
+            mend=f"modprobe {name}",
+        )
+
+
+def _loop() -> Iterator[Finding]:
+    try:
+        number = loop.free_number()
+    except OSError as error:
+        yield Finding(
+            what="loop devices", ok=False, fact=str(error.strerror), mend="modprobe loop"
+        )
+        return
+    yield Finding(what="loop devices", ok=True, fact=f"{loop.node(number)} is free")
+
+
+def _control_groups() -> Iterator[Finding]:
+    base = cgroup.find_cgroup2()
+    yield Finding(
+        what="control groups, version 2",
+        ok=base is not None and os.access(base, os.W_OK),
+        fact=str(base) if base else "not mounted",
+        mend="mount -t cgroup2 none /sys/fs/cgroup",
+    )
+
+
+def _fuse() -> Iterator[Finding]:
+    yield Finding(
+        what="/dev/fuse",
+        ok=os.access("/dev/fuse", os.R_OK | os.W_OK),
+        fact="usable" if os.access("/dev/fuse", os.R_OK | os.W_OK) else "not there",
+        mend="modprobe fuse",
+    )
+
+
+def _pool() -> Iterator[Finding]:
+    place = next(p for p in (Path("/var/lib/vssemu"), Path("/var/lib")) if p.is_dir())
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix="vssemu-doctor-") as directory:
+            clones = reflink.can_clone(Path(directory))
+    except OSError as error:
+        yield Finding(what="pool directory", ok=False, fact=str(error), mend="run it with sudo")
+        return
+    yield Finding(
+        what="pool directory can clone files",
+        ok=True,
+        fact="yes" if clones else "no: the pool makes its own XFS image",
+    )
+    free = shutil.disk_usage(place).free
+    yield Finding(
+        what="4 GiB free for the pool",
+        ok=free >= 4 << 30,
+        fact=f"{free >> 30} GiB free below {place}",
+        mend="free some, or name another directory with --pool",
+    )
+
+
+def _programs() -> Iterator[Finding]:
+    for program, package in _PROGRAMS.items():
+        found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        yield Finding(
+            what=program,
+            ok=found is not None,
+            fact=found or "not found",
+            mend=f"apt-get install {package}",
+            needed=program in _NEEDED_PROGRAMS,
+        )
+
+
+def _operators() -> Iterator[Finding]:
+    try:
+        members = grp.getgrnam(OPERATORS_GROUP).gr_mem
+        fact, there = f"members: {', '.join(members) or 'none'}", True
+    except KeyError:
+        fact, there = "no such group: only root may be a requester", False
+    yield Finding(
+        what=f"group {OPERATORS_GROUP}",
+        ok=there,
+        fact=fact,
+        mend=f"groupadd --system {OPERATORS_GROUP}",
+        needed=False,
+    )
+
+
+_LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    _root,
+    _kernel,
+    _loop,
+    _control_groups,
+    _fuse,
+    _pool,
+    _programs,
+    _operators,
+)
