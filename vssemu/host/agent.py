@@ -53,6 +53,7 @@ async def open_host(
             catalog = Catalog(paths.catalog)
         with catalog:
             agent = HostAgent(paths, adapter, storage, catalog, nursery, machine)
+            agent.topology.purge_links()
             await agent.look()
             nursery.start_soon(agent.follow_changes)
             try:
@@ -83,6 +84,7 @@ class HostAgent:
         self.storage = storage
         self.catalog = catalog
         self.lock = trio.Lock()
+        self._looking = trio.Lock()
         self._publication = Publication()
         self.copies = Copies(adapter, storage, catalog, self._publication, paths)
         self.exposures = Exposures(catalog, paths)
@@ -174,9 +176,13 @@ class HostAgent:
         await self._look()
 
     async def _look(self) -> None:
-        async with self.lock:
-            await self.topology.look()
-            self._publication.begin()
+        # The array may take its time, and nobody else need wait for it: only looks do, one for
+        # another, so that none acts on what an older one was told.
+        async with self._looking:
+            reached = await self.adapter.rescan()
+            async with self.lock:
+                await self.topology.look(reached)
+                self._publication.begin()
 
     @translated
     async def wait_arrival(
@@ -198,8 +204,10 @@ class HostAgent:
         async with self.lock:
             for record in expected:
                 self.topology.welcome(record)
-            if any(self.topology.recorded(record) is None for record in expected):
-                await self.topology.look()
+            known = [self.topology.recorded(record) for record in expected]
+        if None in known:
+            await self._look()
+        async with self.lock:
             known = [self.topology.recorded(record) for record in expected]
             return [each.as_lun(self.paths.by_id) for each in known if each is not None]
 
@@ -262,8 +270,7 @@ class HostAgent:
             for record in luns:
                 known = self.topology.recorded(record)
                 if known is not None:
-                    await self.topology.drop(known.id)
-                    self.topology.detach(known.id)
+                    await self.topology.detach(known.id)
 
     @translated
     async def expose(self, snapshot_id: SnapshotId, target: str) -> str:

@@ -129,9 +129,14 @@ class Disks:
                 await volume.dismount(lazily=False)
             for row in self._agent.copies.rows_on(lun):
                 await self._agent.copies.retire(row.snapshot_id)
-            await self._topology.drop(lun)
-            self._topology.detach(lun)
-            await self._agent.storage.retract([known.information])
+            # From here to the end, or the LUN would be neither here nor given back.
+            with trio.CancelScope(shield=True):
+                await self._topology.detach(lun)
+                try:
+                    await self._agent.storage.retract([known.information])
+                except BaseException:
+                    self._topology.welcome(known.information)
+                    raise
 
     @translated
     async def unmask(self, caller: Caller, lun: LunId, initiator: Initiator) -> None:
@@ -155,8 +160,7 @@ class Disks:
             for lun in luns:
                 record = self._agent.catalog.lun_record(lun)
                 assert record is not None, f"{lun} was marked without its record"
-                await self._topology.drop(lun)
-                self._topology.detach(lun)
+                await self._topology.detach(lun)
                 await self._agent.storage.reclaim(record)
                 self._agent.catalog.forget_lun(lun)
             return luns

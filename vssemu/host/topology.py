@@ -7,6 +7,8 @@ process left bound and mounted is adopted at the first look.
 Called under the agent's lock. Refuses to decide what VSS wants of a LUN.
 """
 
+from collections.abc import Sequence
+
 import structlog
 
 from vssemu.host import mounting
@@ -50,13 +52,13 @@ class Topology:
         self._detached: set[LunId] = set()
         self._looked = False
 
-    async def look(self) -> None:
+    async def look(self, reached: Sequence[Arrived]) -> None:
         """Take note of LUNs that came, went or grew.
 
-        One LUN that cannot be read is logged, and tried again at the next look.
-        Raises OSError, RpcError or VssError when the array does not answer.
+        reached: what the adapter reaches now. One LUN that cannot be read is logged, and tried
+        again at the next look.
         """
-        found = {each.lun: each for each in await self._adapter.rescan()}
+        found = {each.lun: each for each in reached}
         for lun in self._luns.keys() - found.keys():
             _log.info("LUN went", lun=lun)
             await self.drop(lun)
@@ -72,6 +74,11 @@ class Topology:
                 _log.error("LUN not readable", lun=arrived.lun, reason=reason)
         self._looked = True
 
+    def purge_links(self) -> None:
+        """Remove the links that a predecessor left; devices that are adopted get theirs again."""
+        for link in self._paths.by_id.glob("*naa.*"):
+            link.unlink(missing_ok=True)
+
     async def drop(self, lun: LunId) -> None:
         """Dismount and unbind all that is on a LUN, in use or not."""
         for volume in self.volumes_on(lun):
@@ -80,9 +87,10 @@ class Topology:
         await self._copies.suspend(lun)
         self._luns.pop(lun, None)
 
-    def detach(self, lun: LunId) -> None:
-        """Overlook a LUN, which was dropped, until it has left and come back."""
+    async def detach(self, lun: LunId) -> None:
+        """Drop a LUN and overlook it until it has left and come back, or is welcome."""
         self._detached.add(lun)
+        await self.drop(lun)
 
     def welcome(self, record: LunInformation) -> None:
         """End the overlooking of a LUN that is expected."""

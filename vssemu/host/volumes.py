@@ -1,6 +1,8 @@
 """The volumes of a host: partitions of its LUNs, their devices and where they are mounted.
 
-A volume has a device while it is mounted and no longer. Everything here is called under the
+A volume has a device while it is mounted and no longer, and a link to it below `by-id`. There
+is none of a whole LUN: a device over all of it would show stale bytes of its partitions, and
+the bytes of a shadow copy outside its device object. Everything here is called under the
 agent's lock. Refuses to remember anything over a restart (the catalog does), and to judge
 which volume may be mounted.
 """
@@ -137,9 +139,17 @@ class HostVolume:
         await self.free()
 
     async def dismount(self, *, lazily: bool) -> None:
-        """Unmount the volume everywhere. Raises OSError: EBUSY, and what was undone stays so."""
-        for place in reversed(self.places.copy()):
-            await self.unmount_from(place, lazily=lazily)
+        """Unmount the volume everywhere, or nowhere. Raises OSError: EBUSY while in use."""
+        undone: list[AccessPath] = []
+        writable = self._device is not None and not self._device.read_only
+        try:
+            for place in reversed(self.places.copy()):
+                await self.unmount_from(place, lazily=lazily)
+                undone.insert(0, place)
+        except OSError:
+            for place in undone:
+                await self.mount_at(place, writable=writable)
+            raise
         if self._device is not None and lazily:
             number = mounting.number_of(self._device)
             await trio.to_thread.run_sync(mounting.unmount_everywhere, number)
