@@ -3,14 +3,20 @@
 import json
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import uuid5
 
 import msgspec
 
+from vssemu.api.registry import register_provider
 from vssemu.lab.config import LabConfig
 from vssemu.lab.namespace_host import HostSpec
 from vssemu.lab.paths import LABS, LabPaths
+from vssemu.rpc import client as rpc
+from vssemu.vss.enums import ProviderType
+from vssemu.vss.identity import ARRAY_PROVIDER_ID
 
 ARRAY = "arrayd"
 VSSD = "vssd"
@@ -103,6 +109,21 @@ def host_service(config: LabConfig, paths: LabPaths, host: str, group: Path) -> 
     }
 
 
+def register_array_provider(vss: rpc.Client) -> None:
+    """Register the array's own hardware provider in a host's catalog. Raises VssError."""
+    vss.call(
+        register_provider,
+        provider_id=ARRAY_PROVIDER_ID,
+        class_id=ARRAY_PROVIDER_ID,
+        name="vssemu virtual array provider",
+        type=ProviderType.HARDWARE,
+        version=version("vssemu"),
+        version_id=uuid5(ARRAY_PROVIDER_ID, version("vssemu")),
+        command=module("vssemu.daemons.provider_runner", "vssemu.providers.array:ArrayProvider"),
+        config={},
+    )
+
+
 def _inner_table() -> dict[str, Any]:
     vssd = {
         "name": VSSD,
@@ -112,7 +133,7 @@ def _inner_table() -> dict[str, Any]:
     }
     devicefs = {
         "name": DEVICEFS,
-        "argv": module("vssemu_fuse.devicefs", "--ready-fd", "{ready_fd}"),
+        "argv": module("vssemu_fuse.devicefs"),
         "confined": True,
         "after": [VSSD],
     }

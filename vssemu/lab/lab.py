@@ -1,5 +1,6 @@
 """A lab as a whole: bring it up, look at it, switch hosts off and on, take it down."""
 
+import contextlib
 import json
 import os
 import signal
@@ -14,17 +15,16 @@ from vssemu.api import array as array_api
 from vssemu.api import disks as disks_api
 from vssemu.api import registry as registry_api
 from vssemu.api.errors import decode_error
-from vssemu.array import journal
+from vssemu.array import leftovers
 from vssemu.lab import cleanup, config, enter, hosts, supervisor
 from vssemu.lab.config import LabConfig, VolumeSpec
 from vssemu.lab.paths import LabPaths
 from vssemu.lab.waiting import until
 from vssemu.linux import cgroup, locks, processes, run
-from vssemu.providers.array import ARRAY_PROVIDER
 from vssemu.rpc import client as rpc
 from vssemu.vss.array import ArrayLun
 from vssemu.vss.errors import AccessDenied, BadState, Fail, InvalidArgument, ObjectNotFound
-from vssemu.vss.identity import Initiator, LunId
+from vssemu.vss.identity import ARRAY_PROVIDER_ID, Initiator, LunId
 
 START_SECONDS = 60.0
 """How long the array, and each host, may take to serve."""
@@ -135,6 +135,15 @@ class Lab:
         self.paths.supervisor_pid.write_text(
             json.dumps({"pid": identity.pid, "start": identity.start_ticks})
         )
+        if not until(self._supervisor_answers, seconds=START_SECONDS):
+            raise Fail(f"the supervisor did not start: {self._last_line('supervisor')}")
+
+    def _supervisor_answers(self) -> bool:
+        try:
+            supervisor.services(self.paths.supervisor_socket)
+        except supervisor.SupervisorGone:
+            return False
+        return True
 
     def _add_host(self, wanted: LabConfig, host: str, group: Path) -> None:
         service = hosts.host_service(wanted, self.paths, host, group)
@@ -151,8 +160,8 @@ class Lab:
         self._wait(inner, hosts.DEVICEFS, host)
         with self.vss(host) as vss:
             known = vss.call(registry_api.query_providers)
-            if all(p.provider_id != ARRAY_PROVIDER.provider_id for p in known):
-                vss.call(registry_api.register_provider, *hosts.array_provider_registration())
+            if all(p.provider_id != ARRAY_PROVIDER_ID for p in known):
+                hosts.register_array_provider(vss)
 
     def _inner_socket_exists(self, host: str) -> bool:
         try:
@@ -171,12 +180,13 @@ class Lab:
             ) from error
 
     def _last_line(self, service: str, host: str | None = None) -> str:
+        """Return the last words of a service, or of the supervisor that should start it."""
         logs = self.paths.host_state(host) / "var/logs" if host else self.paths.logs
-        try:
-            lines = (logs / f"{service}.log").read_text(errors="replace").splitlines()
-        except OSError:
-            lines = []
-        return lines[-1] if lines else "it left no log"
+        for file in (logs / f"{service}.log", self.paths.logs / "supervisor.log"):
+            with contextlib.suppress(OSError):
+                if lines := file.read_text(errors="replace").splitlines():
+                    return lines[-1]
+        return "it left no log"
 
     def _provide(self, wanted: LabConfig, volume: VolumeSpec) -> None:
         """Make a volume's LUN, unmask it, and put the volume on it, unless that was done."""
@@ -323,7 +333,7 @@ class Lab:
         group = cgroup.find_cgroup2()
         if group is not None:
             cleanup.end_processes(self._group(), names)
-        cleanup.release_loops([*names, str(self._pool_image())])
+        cleanup.release_loops([*names, str(self._pool() / "pool.img")])
         if delete:
             cleanup.remove_files(self.paths)
         else:
@@ -363,11 +373,8 @@ class Lab:
             named = None
         return Path(named) if named else self.paths.default_pool
 
-    def _pool_image(self) -> Path:
-        return self._pool() / "pool.img"
-
     def _lun_names(self) -> list[LunId]:
-        return journal.lun_ids(self._pool() / "array")
+        return leftovers.lun_ids(self._pool() / "array")
 
     def _supervisor(self) -> processes.ProcessIdentity | None:
         try:

@@ -26,8 +26,10 @@ async def volumes_on_luns_of(parts: Parts, volumes: Sequence[Volume]) -> list[Vo
 
 async def set_shadow_flags(parts: Parts, set_id: SnapshotSetId, volumes: Sequence[Volume]) -> None:
     """Note the bits of the volumes and set the four."""
-    parts.catalog.note_flags(set_id, [(volume.name, volume.flags) for volume in volumes])
-    for flags, group in _by_flags([(volume, volume.flags) for volume in volumes]).items():
+    parts.catalog.note_flags(set_id, [(volume.name, GptFlags(volume.flags)) for volume in volumes])
+    for flags, group in _by_flags(
+        [(volume, GptFlags(volume.flags)) for volume in volumes]
+    ).items():
         await parts.host.set_flags(group, flags | SHADOW_FLAGS)
 
 

@@ -45,6 +45,7 @@ class Volume:
 
     guid: of its partition. name: `\\\\?\\Volume{guid}\\`. letters and mount_points: where
     it is mounted, e.g. `F:\\` and `/mnt/F`. filesystem: `ext4`, ... or None. size: bytes.
+    flags: a mask of GptFlags; a plain number, because bit 63 fits into no signed word.
     """
 
     guid: UUID
@@ -54,7 +55,7 @@ class Volume:
     filesystem: str | None
     label: str | None
     size: int
-    flags: GptFlags
+    flags: int
     luns: tuple[LunExtents, ...]
 
 
