@@ -19,6 +19,7 @@ from vssemu.vss.identity import (
     WriterId,
     WriterInstanceId,
 )
+from vssemu.vss.lun import LunInformation
 from vssemu.vss.snapshot import ProviderProperties, SnapshotProperties
 from vssemu.vss.writer import WriterStatus
 
@@ -193,6 +194,12 @@ def import_snapshots() -> None:
 @requester.method(returns="properties")
 def get_snapshot_properties(snapshot_id: SnapshotId) -> SnapshotProperties:
     """Return VSS_SNAPSHOT_PROP of a created or imported copy."""
+    raise Declared
+
+
+@requester.method(returns="luns")
+def get_snapshot_luns(snapshot_id: SnapshotId) -> list[LunInformation]:
+    """Return the LUNs that a created or imported copy lies on; an extension of vssemu's."""
     raise Declared
 
 

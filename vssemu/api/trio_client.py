@@ -169,6 +169,7 @@ class BackupComponents:
     save_as_xml = Method(plans.plain(table.save_as_xml))
     import_snapshots = Operation(table.import_snapshots)
     get_snapshot_properties = Method(plans.plain(table.get_snapshot_properties))
+    get_snapshot_luns = Method(plans.plain(table.get_snapshot_luns))
     query = Method(plans.plain(table.query))
     query_providers = Method(plans.plain(table.query_providers))
     delete_snapshots = Method(plans.plain(table.delete_snapshots))

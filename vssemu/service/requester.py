@@ -45,6 +45,7 @@ from vssemu.vss.identity import (
     WriterInstanceId,
 )
 from vssemu.vss.lifecycle.requester import Call
+from vssemu.vss.lun import LunInformation
 from vssemu.vss.snapshot import ProviderProperties, SnapshotProperties
 from vssemu.vss.writer import WriterStatus
 
@@ -307,6 +308,14 @@ class RequesterService:
         self._session(caller, session).check(Call.GET_SNAPSHOT_PROPERTIES)
         _, copy = copies.find_copy(self._parts.catalog, snapshot_id, "GetSnapshotProperties")
         return copy.properties
+
+    async def get_snapshot_luns(
+        self, caller: Caller, session: str, snapshot_id: SnapshotId
+    ) -> list[LunInformation]:
+        """Return a copy's LUNs."""
+        self._session(caller, session).check(Call.GET_SNAPSHOT_PROPERTIES)
+        _, copy = copies.find_copy(self._parts.catalog, snapshot_id, "GetSnapshotLuns")
+        return [mapping.destination for mapping in copy.luns]
 
     async def query(self, caller: Caller, session: str) -> list[SnapshotProperties]:
         """Return the copies of the context."""
