@@ -120,6 +120,7 @@ async def _run(options: argparse.Namespace, limits: Limits) -> None:
                 _tell_ready(options.ready_fd)
             async for number in signals:
                 logger.info("ending", signal=signal.Signals(number).name)
+                await service.end_sessions()
                 nursery.cancel_scope.cancel()
                 break
     await link.aclose()

@@ -31,7 +31,10 @@ class EventLog:
         self._waiting: list[dict[str, Any]] = []
 
     def record(self, kind: str, **facts: Any) -> None:
-        """Log an event. facts: anything that JSON can express, UUIDs and enums included."""
+        """Log an event. facts: anything that JSON can express, UUIDs and enums included.
+
+        A fact is not named `event`, `kind` or `time`.
+        """
         event = {"time": datetime.now(UTC).isoformat(), "kind": kind, **facts}
         self._waiting.append(event)
         if not self._holds:

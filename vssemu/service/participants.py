@@ -278,7 +278,7 @@ class Participants:
             writer=member.instance.identity.name,
             writer_id=str(member.instance.identity.writer_id),
             instance_id=str(member.instance.id),
-            event=kind.value,
+            callback=f"On{kind.value}",
             code=error.hresult.name,
             fatal=fatal,
             text=error.fact,

@@ -48,8 +48,13 @@ class Service:
         }
 
     async def end_sessions(self) -> None:
-        """End all sessions as their release would; nonpersistent sets go with them."""
-        await self._requester.end_all("service stop")
+        """End all sessions as their release would; nonpersistent sets go with them.
+
+        To be called while the service still listens, so that writers hear BackupShutdown; the
+        block's end does it for sessions that are left.
+        """
+        with trio.move_on_after(self.parts.limits.stop, shield=True):
+            await self._requester.end_all("service stop")
 
 
 @asynccontextmanager
@@ -92,8 +97,8 @@ async def open_service(
             try:
                 yield service
             finally:
+                await service.end_sessions()
                 with trio.move_on_after(limits.stop, shield=True):
-                    await service.end_sessions()
                     await parts.providers.close()
                 nursery.cancel_scope.cancel()
     finally:

@@ -1,0 +1,263 @@
+import dataclasses
+import shutil
+import tempfile
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import trio
+
+from tests.unit.service.doubles import InProcessProgram, MemoryArray, MemoryHost, ProviderDouble
+from tests.unit.service.writerdouble import WriterDouble
+from vssemu.api import registry as registry_table
+from vssemu.api import requester as table
+from vssemu.api.errors import decode_error, encode_error, unexpected
+from vssemu.rpc import client_trio
+from vssemu.rpc.server import serve_unix
+from vssemu.service import events as event_log
+from vssemu.service.access import authorize
+from vssemu.service.limits import Limits, ProviderLimits, WriterLimits
+from vssemu.service.service import open_service
+from vssemu.vss.enums import BackupType, ProviderType
+from vssemu.vss.errors import VssError
+from vssemu.vss.identity import ProviderId
+from vssemu.vss.provider import HostIdentity
+
+SHORT = Limits(
+    hold=0.4,
+    arrival=0.3,
+    clean_up=5.0,
+    recovery=5.0,
+    stop=5.0,
+    writer=WriterLimits(
+        identify=0.5,
+        prepare_backup=0.5,
+        prepare_snapshot=0.5,
+        freeze=0.5,
+        thaw=0.5,
+        post_snapshot=0.5,
+        abort=0.5,
+        backup_complete=0.5,
+        backup_shutdown=0.5,
+    ),
+    provider=ProviderLimits(
+        start=1.0,
+        begin_prepare_snapshot=0.5,
+        end_prepare_snapshots=0.5,
+        pre_commit_snapshots=0.3,
+        commit_snapshots=5.0,
+        post_commit_snapshots=0.3,
+        pre_final_commit_snapshots=0.5,
+        post_final_commit_snapshots=0.5,
+        on_unload=0.5,
+        other=0.5,
+    ),
+)
+
+
+class Requester:
+    """A requester over the real socket; `do_...` waits for the operation."""
+
+    def __init__(self, client, session):
+        self.plain = client
+        self.client = client.scoped(session)
+        self.session = session
+
+    async def call(self, method, *args, **kwargs):
+        return await self.client.call(method, *args, **kwargs)
+
+    async def finish(self, method):
+        operation = await self.client.call(method)
+        return await self.client.call(table.wait, operation, None)
+
+    async def done(self, method):
+        status = await self.finish(method)
+        if status.hresult & 0x80000000:
+            raise decode_error(dataclasses.asdict(status))
+        return status.hresult
+
+    async def prepared(self, *volumes, context=0x20, components=(), writers=True):
+        """Go on to just before DoSnapshotSet; return the copies' ids."""
+        await self.call(table.initialize_for_backup)
+        await self.call(table.set_context, context)
+        if writers:
+            await self.call(table.set_backup_state, bool(components), False, BackupType.FULL)
+            await self.done(table.gather_writer_metadata)
+            for component in components:
+                await self.call(table.add_component, **component)
+        self.set_id = await self.call(table.start_snapshot_set)
+        ids = [await self.call(table.add_to_snapshot_set, volume) for volume in volumes]
+        if writers:
+            await self.done(table.prepare_for_backup)
+        return ids
+
+    async def created(self, *volumes, **options):
+        ids = await self.prepared(*volumes, **options)
+        await self.done(table.do_snapshot_set)
+        return ids
+
+    async def close(self):
+        """Die: the connection ends without a word."""
+        await self.plain.aclose()
+
+
+class Node:
+    """One host with its service, its provider and its socket."""
+
+    def __init__(self, directory, array, name, letters, nursery, limits=SHORT):
+        self.directory = directory
+        self.array = array
+        self.journal = array.journal
+        self.host = MemoryHost(array, name, letters)
+        self.plan = {}
+        self.nursery = nursery
+        self.limits = limits
+        self.path = directory / f"{name}.sock"
+        self.state = directory / name
+        self.provider_id = ProviderId(uuid4())
+        self.programs = []
+        self.stack = None
+
+    def _start(self, stored):
+        plan = self.plan.setdefault(stored.properties.name, {})
+        double = ProviderDouble(self.array, self.host.name, plan)
+        path = self.directory / f"{self.host.name}-p{len(self.programs)}.sock"
+        program = InProcessProgram(double, path, self.nursery)
+        self.programs.append(program)
+        return program
+
+    async def start(self):
+        self.stack = AsyncExitStack()
+        self.scope = trio.CancelScope()
+        await self.nursery.start(self._run)
+
+    async def _run(self, task_status):
+        self.ended = trio.Event()
+        try:
+            with self.scope:
+                async with (
+                    open_service(
+                        self.host,
+                        state=self.state,
+                        identity=HostIdentity(machine=self.host.name, initiators=()),
+                        start_provider=self._start,
+                        limits=self.limits,
+                    ) as self.service,
+                    trio.open_nursery() as nursery,
+                ):
+                    await nursery.start(self._serve)
+                    task_status.started()
+        finally:
+            self.ended.set()
+
+    async def _serve(self, task_status):
+        await serve_unix(
+            self.path,
+            self.service.interfaces(),
+            vendor="t",
+            product="t",
+            version="1",
+            url="",
+            encode_error=encode_error,
+            authorize=authorize,
+            unexpected=unexpected,
+            task_status=task_status,
+        )
+
+    async def stop(self):
+        if not self.ended.is_set():
+            await self.service.end_sessions()
+        self.scope.cancel()
+        await self.ended.wait()
+
+    async def crash(self):
+        """End the service without a word; its catalog stays as it was."""
+        self.service.parts.catalog.close()
+        for session in self.service._requester._sessions.all():
+            session.is_ending = True
+            session.ended.set()
+        self.scope.cancel()
+        await self.ended.wait()
+
+    async def connect(self):
+        return await client_trio.connect(self.path, decode_error=decode_error)
+
+    async def register(self, name="array", kind=ProviderType.HARDWARE, provider_id=None):
+        async with await self.connect() as client:
+            await client.call(
+                registry_table.register_provider,
+                provider_id or self.provider_id,
+                uuid4(),
+                name,
+                kind,
+                "1.0",
+                uuid4(),
+                ["program"],
+                {},
+            )
+
+    async def requester(self):
+        client = await self.connect()
+        return Requester(client, await client.call(table.open))
+
+    async def writer(self, name, **options):
+        double = WriterDouble(self.journal, name, **options)
+        await self.nursery.start(double.run, self.path)
+        return double
+
+    def events(self, kind):
+        return [e for e in event_log.read(self.state / "events.jsonl") if e["kind"] == kind]
+
+    async def until(self, condition, seconds=5.0):
+        with trio.fail_after(seconds):
+            while not condition():
+                await trio.sleep(0.01)
+
+
+@pytest.fixture
+def short_directory():
+    # Socket addresses are 108 bytes long at most; pytest's own directories are longer.
+    path = Path(tempfile.mkdtemp(prefix="vs-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+async def nodes(short_directory):
+    array = MemoryArray()
+
+    @asynccontextmanager
+    async def running():
+        async with trio.open_nursery() as nursery:
+            one = Node(short_directory, array, "systemOne", "FGH", nursery)
+            two = Node(short_directory, array, "systemTwo", "", nursery)
+            for node in (one, two):
+                await node.start()
+                await node.register()
+            yield one, two
+            for node in (one, two):
+                await node.stop()
+            nursery.cancel_scope.cancel()
+
+    async with running() as both:
+        yield both
+
+
+@pytest.fixture
+def one(nodes):
+    return nodes[0]
+
+
+@pytest.fixture
+def two(nodes):
+    return nodes[1]
+
+
+@pytest.fixture
+async def requester(one):
+    return await one.requester()
+
+
+def code_of(error: VssError) -> str:
+    return error.hresult.name
