@@ -1,16 +1,19 @@
 """Fixtures of the host agent's rig; every test leaves the machine as it was."""
 
 import os
+import subprocess
 import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from hostrig import Place
+
+from tests.rig.host.hostrig import FileArray, Host, Place
 
 ROOT = Path("/tmp/host")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.geteuid() != 0:
         here = Path(__file__).parent
         for item in items:
@@ -19,7 +22,7 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
-def place():
+def place() -> Iterator[Place]:
     """Directories for one host and one array, and what is left in them is an error."""
     ROOT.mkdir(exist_ok=True)
     made = Place(Path(tempfile.mkdtemp(dir=ROOT)))
@@ -32,17 +35,19 @@ def place():
 
 
 @pytest.fixture
-def guard(place):
+def guard(place: Place) -> subprocess.Popen[bytes]:
     return place.start_guard()
 
 
 @pytest.fixture
-async def array(place):
+async def array(place: Place) -> AsyncIterator[FileArray]:
     async with place.array() as served:
         yield served
 
 
 @pytest.fixture
-async def host(place, array, guard):
-    async with place.host(array) as running:
+async def host(
+    place: Place, array: FileArray, guard: subprocess.Popen[bytes]
+) -> AsyncIterator[Host]:
+    async with place.host() as running:
         yield running

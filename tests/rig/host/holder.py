@@ -9,7 +9,8 @@ from vssemu.host.hold import Target, hold
 from vssemu.linux.blockdev import DeviceNumber
 
 
-async def main(guard: str, limit: str, directory: str, minor: str) -> None:
+async def main(*arguments: str) -> None:
+    guard, limit, directory, minor = arguments
     target = Target(
         volume="v", directory=Path(directory), device=DeviceNumber(major=7, minor=int(minor))
     )

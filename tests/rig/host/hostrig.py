@@ -4,12 +4,17 @@ The array speaks io.vssemu.array.Initiator on a real socket, so the agent, the i
 the descriptors between them are the real ones. Hosts live below a directory of the test.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
+import select
 import shutil
 import subprocess
 import sys
+import time
 import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,18 +31,49 @@ from vssemu.host.agent import HostAgent, open_host
 from vssemu.host.disks import Disks
 from vssemu.host.paths import HostPaths
 from vssemu.host.storage import ArrayStorage
+from vssemu.host.volumes import HostVolume
 from vssemu.linux import loop, mount
+from vssemu.linux.credentials import PeerCredentials
+from vssemu.linux.uevents import BlockMonitor
+from vssemu.rpc.caller import Caller
+from vssemu.rpc.interface import Interface
 from vssemu.rpc.server import serve_unix
 from vssemu.vss.array import ArrayLun, LunKind, LunState, View
 from vssemu.vss.errors import NotSupportedHere, ObjectNotFound
-from vssemu.vss.identity import Initiator, LunId
+from vssemu.vss.host import Volume
+from vssemu.vss.identity import Initiator, LunId, SnapshotSetId
 from vssemu.vss.lun import IdentifierType, LunInformation, StorageIdentifier
 
 MIB = 1 << 20
-PRODUCT = {"vendor": "vssemu", "product": "test", "version": "1", "url": "about:blank"}
+CALLER = Caller(PeerCredentials(pid=0, uid=0, gid=0, groups=()))
 
 
-async def eventually(condition, *, seconds=10.0, what="the condition"):
+async def serve(
+    path: Path,
+    interface: Interface,
+    implementation: object,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve one interface on a socket until cancelled."""
+    await serve_unix(
+        path,
+        {interface: implementation},
+        vendor="vssemu",
+        product="test",
+        version="1",
+        url="about:blank",
+        encode_error=encode_error,
+        task_status=task_status,
+    )
+
+
+Guard = subprocess.Popen[bytes]
+
+
+async def eventually(
+    condition: Callable[[], bool], *, seconds: float = 10.0, what: str = "the condition"
+) -> None:
     """Wait until a condition holds, or fail."""
     deadline = trio.current_time() + seconds
     while not condition():
@@ -116,10 +152,10 @@ class FileArray:
 
     # io.vssemu.array.Initiator
 
-    async def initiator_names(self, caller) -> list[Initiator]:
+    async def initiator_names(self, caller: Caller) -> list[Initiator]:
         return [Initiator("here")]
 
-    async def luns(self, caller) -> list[ArrayLun]:
+    async def luns(self, caller: Caller) -> list[ArrayLun]:
         return [
             ArrayLun(
                 id=each.id,
@@ -138,7 +174,9 @@ class FileArray:
             if each.id not in self.masked
         ]
 
-    async def attach(self, caller, lun, view, writable):
+    async def attach(
+        self, caller: Caller, lun: LunId, view: View, writable: bool
+    ) -> tuple[int, int]:
         found = self._visible(lun)
         path = found.path
         if view is View.SCRATCH:
@@ -148,58 +186,78 @@ class FileArray:
         mode = os.O_RDWR if writable else os.O_RDONLY
         return path.stat().st_size, os.open(path, mode | os.O_CLOEXEC)
 
-    async def discard_scratch(self, caller, lun):
+    async def discard_scratch(self, caller: Caller, lun: LunId) -> None:
         self.scratch_path(self._visible(lun)).unlink(missing_ok=True)
 
-    async def reserve_device(self, caller):
+    async def reserve_device(self, caller: Caller) -> int:
         return loop.free_number()
 
-    async def retract(self, caller, records):
-        self.masked |= {record.naa for record in records}
+    async def retract(self, caller: Caller, records: list[LunInformation]) -> None:
+        self.masked |= {naa_of(record) for record in records}
         self.prompt()
 
-    async def share(self, caller, record, initiator):
-        self.shared.append((record.naa, initiator))
+    async def share(self, caller: Caller, record: LunInformation, initiator: Initiator) -> None:
+        self.shared.append((naa_of(record), initiator))
 
-    async def reclaim(self, caller, record):
-        self.luns_by_id.pop(record.naa, None)
-        self.reclaimed.append(record.naa)
+    async def reclaim(self, caller: Caller, record: LunInformation) -> None:
+        self.luns_by_id.pop(naa_of(record), None)
+        self.reclaimed.append(naa_of(record))
 
-    async def watch(self, caller, reply):
+    async def watch(self, caller: Caller, reply: Callable[[None], Awaitable[None]]) -> None:
         while True:
             changed = self._changed
             await reply(None)
             await changed.wait()
 
-    async def can_copy(self, caller, luns, kind):
+    async def can_copy(self, caller: Caller, luns: list[LunId], kind: LunKind) -> bool:
         raise NotSupportedHere("can_copy")
 
-    async def prepare(self, caller, set_id, luns, kind):
+    async def prepare(
+        self, caller: Caller, set_id: SnapshotSetId, luns: list[LunId], kind: LunKind
+    ) -> None:
         raise NotSupportedHere("prepare")
 
-    async def finish_prepare(self, caller, set_id):
+    async def finish_prepare(self, caller: Caller, set_id: SnapshotSetId) -> None:
         raise NotSupportedHere("finish_prepare")
 
-    async def commit(self, caller, set_id):
+    async def commit(self, caller: Caller, set_id: SnapshotSetId) -> list[LunInformation]:
         raise NotSupportedHere("commit")
 
-    async def settle(self, caller, set_id):
+    async def settle(self, caller: Caller, set_id: SnapshotSetId) -> None:
         raise NotSupportedHere("settle")
 
-    async def abort(self, caller, set_id):
+    async def abort(self, caller: Caller, set_id: SnapshotSetId) -> None:
         raise NotSupportedHere("abort")
 
-    async def copies_of(self, caller, set_id, sources):
+    async def copies_of(
+        self, caller: Caller, set_id: SnapshotSetId, sources: list[LunId]
+    ) -> list[LunInformation]:
         raise NotSupportedHere("copies_of")
 
-    async def surface(self, caller, records):
+    async def surface(self, caller: Caller, records: list[LunInformation]) -> None:
         raise NotSupportedHere("surface")
 
-    async def set_independent(self, caller, records):
+    async def set_independent(self, caller: Caller, records: list[LunInformation]) -> None:
         raise NotSupportedHere("set_independent")
 
-    async def set_import_failed(self, caller, records):
+    async def set_import_failed(self, caller: Caller, records: list[LunInformation]) -> None:
         raise NotSupportedHere("set_import_failed")
+
+
+def is_freed(number: int) -> bool:
+    """Whether a device that nobody wants any more is free within a few seconds."""
+    deadline = time.monotonic() + 5
+    with BlockMonitor() as events:
+        while loop.sysfs_facts(number) is not None and time.monotonic() < deadline:
+            select.select([events], [], [], 0.1)
+            while events.receive_nowait() is not None:
+                pass
+    return loop.sysfs_facts(number) is None
+
+
+def naa_of(record: LunInformation) -> LunId:
+    assert record.naa is not None
+    return record.naa
 
 
 def _clone(source: Path, target: Path) -> None:
@@ -212,20 +270,20 @@ class Host:
 
     agent: HostAgent
     paths: HostPaths
-    array: FileArray
-    link: ArrayLink
     disks: Disks = field(init=False)
 
     def __post_init__(self) -> None:
         self.disks = Disks(self.agent)
 
-    async def volume_on(self, lun: FileLun, path: str | None = None):
-        """Make an ext4 volume on a LUN and return its description."""
+    async def volume_on(
+        self, lun: FileLun, path: str | None = None, filesystem: str = "ext4"
+    ) -> Volume:
+        """Make a volume on a LUN and return its description."""
         await self.agent.rescan()
-        name = await self.disks.create_volume(None, lun.id, "ext4", None, path)
+        name = await self.disks.create_volume(CALLER, lun.id, filesystem, None, path)
         return await self.agent.volume(name)
 
-    def topology_volume(self, lun: FileLun):
+    def topology_volume(self, lun: FileLun) -> HostVolume:
         """Return the one volume on a LUN, whatever it is."""
         (volume,) = self.agent.topology.volumes_on(lun.id)
         return volume
@@ -240,7 +298,7 @@ class Place:
     """Directories of one host and of the array, below a test's own directory."""
 
     root: Path
-    guard: subprocess.Popen | None = None
+    guard: subprocess.Popen[bytes] | None = None
 
     @property
     def paths(self) -> HostPaths:
@@ -257,24 +315,16 @@ class Place:
             (self.root / name).mkdir(parents=True)
 
     @asynccontextmanager
-    async def array(self):
+    async def array(self) -> AsyncIterator[FileArray]:
         """Serve an array during the block."""
         array = FileArray(self.root / "pool")
         async with trio.open_nursery() as nursery:
-            await nursery.start(
-                lambda task_status: serve_unix(
-                    self.paths.array_socket,
-                    {initiator: array},
-                    encode_error=encode_error,
-                    task_status=task_status,
-                    **PRODUCT,
-                )
-            )
+            await nursery.start(serve, self.paths.array_socket, initiator, array)
             yield array
             nursery.cancel_scope.cancel()
 
     @asynccontextmanager
-    async def host(self, array: FileArray):
+    async def host(self) -> AsyncIterator[Host]:
         """Run a host agent during the block, device objects served on vss.sock."""
         link = ArrayLink(self.paths.array_socket)
         async with (
@@ -282,23 +332,16 @@ class Place:
             open_host(self.paths, adapter, ArrayStorage(link), machine="here") as agent,
             trio.open_nursery() as nursery,
         ):
-            await nursery.start(
-                lambda task_status: serve_unix(
-                    self.paths.run / "vss.sock",
-                    {device_objects: agent.device_objects},
-                    encode_error=encode_error,
-                    task_status=task_status,
-                    **PRODUCT,
-                )
-            )
-            yield Host(agent, self.paths, array, link)
+            socket = self.paths.run / "vss.sock"
+            await nursery.start(serve, socket, device_objects, agent.device_objects)
+            yield Host(agent, self.paths)
             nursery.cancel_scope.cancel()
         await link.aclose()
 
-    def start_guard(self) -> subprocess.Popen:
+    def start_guard(self) -> subprocess.Popen[bytes]:
         reader, writer = os.pipe()
         socket = self.paths.guard_socket
-        program = [sys.executable, "-m", "vssemu.daemons.holdguard", socket]
+        program = [sys.executable, "-m", "vssemu.daemons.holdguard", str(socket)]
         self.guard = subprocess.Popen([*program, "--ready-fd", str(writer)], pass_fds=[writer])
         os.close(writer)
         with os.fdopen(reader) as ready:
@@ -314,13 +357,13 @@ class Place:
         for each in reversed(mount.mounts()):
             if self.root in each.mount_point.parents:
                 mount.unmount(each.mount_point, mount.UnmountFlag.DETACH)
-        for each in loop.bound_loops():
-            if each.backing_file.startswith(f"{self.root}/"):
-                fd = loop.open_device(each.number)
+        for bound in loop.bound_loops():
+            if bound.backing_file.startswith(f"{self.root}/"):
+                fd = loop.open_device(bound.number)
                 with contextlib.suppress(OSError):
                     loop.clear(fd)
                 os.close(fd)
-                if loop.sysfs_facts(each.number) is not None:
-                    left.append(f"loop{each.number} over {each.backing_file}")
+                if not is_freed(bound.number):
+                    left.append(f"loop{bound.number} over {bound.backing_file}")
         shutil.rmtree(self.root, ignore_errors=True)
         return left

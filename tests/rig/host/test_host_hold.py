@@ -8,16 +8,18 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Self
 
 import pytest
 import trio
-from hostrig import MIB, eventually
 
+from tests.rig.host.hostrig import CALLER, MIB, FileArray, Guard, Host, Place, eventually
 from vssemu.host.guard import armed
 from vssemu.host.hold import Target, hold
 from vssemu.linux import freeze
 from vssemu.linux.blockdev import DeviceNumber
 from vssemu.vss.errors import HoldWritesTimeout, ObjectNotFound, VolumeNotSupported, VssError
+from vssemu.vss.host import Volume
 
 
 class Writer:
@@ -35,11 +37,11 @@ class Writer:
                 os.pwrite(file.fileno(), os.urandom(4096), 0)
                 self.count += 1
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join(30)
         assert not self._thread.is_alive(), "the writer is blocked by a freeze"
@@ -51,8 +53,9 @@ def is_frozen(directory: Path) -> bool:
     try:
         freeze.freeze(fd)
     except OSError as error:
-        assert error.errno == errno.EBUSY
-        return True
+        if error.errno == errno.EBUSY:
+            return True
+        raise
     else:
         freeze.thaw(fd)
         return False
@@ -61,12 +64,12 @@ def is_frozen(directory: Path) -> bool:
 
 
 @pytest.fixture
-async def volume(host, array):
+async def volume(host: Host, array: FileArray) -> Volume:
     return await host.volume_on(array.create(), "F:\\")
 
 
 @pytest.fixture
-def mounted(place, volume):
+def mounted(place: Place, volume: Volume) -> Path:
     return place.paths.mnt / "F"
 
 
@@ -75,7 +78,9 @@ def device_of(directory: Path) -> DeviceNumber:
     return DeviceNumber(major=os.major(number), minor=os.minor(number))
 
 
-async def test_a_hold_stops_a_writer_and_lets_it_go_on(host, volume, mounted):
+async def test_a_hold_stops_a_writer_and_lets_it_go_on(
+    host: Host, volume: Volume, mounted: Path
+) -> None:
     with Writer(mounted / "file") as writer:
         await eventually(lambda: writer.count > 10, what="the writer")
         async with host.agent.hold([volume], 10.0) as held:
@@ -90,13 +95,16 @@ async def test_a_hold_stops_a_writer_and_lets_it_go_on(host, volume, mounted):
 
 
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGSTOP])
-async def test_a_holder_that_dies_or_hangs_leaves_nothing_frozen(place, volume, mounted, way):
+async def test_a_holder_that_dies_or_hangs_leaves_nothing_frozen(
+    place: Place, volume: Volume, mounted: Path, way: signal.Signals
+) -> None:
     limit, minor = 1.5, device_of(mounted).minor
-    program = [sys.executable, Path(__file__).with_name("holder.py")]
-    arguments = [place.paths.guard_socket, str(limit), mounted, str(minor)]
-    holder = subprocess.Popen([*program, *arguments], stdout=subprocess.PIPE)
+    program = [sys.executable, str(Path(__file__).with_name("holder.py"))]
+    arguments = [str(place.paths.guard_socket), str(limit), str(mounted), str(minor)]
+    holder = await trio.lowlevel.open_process([*program, *arguments], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
     try:
-        assert await trio.to_thread.run_sync(holder.stdout.readline) == b"held\n"
+        assert (await holder.stdout.receive_some(5)).startswith(b"held")
         started = time.monotonic()
         assert is_frozen(mounted)
         holder.send_signal(way)
@@ -106,20 +114,27 @@ async def test_a_holder_that_dies_or_hangs_leaves_nothing_frozen(place, volume, 
         assert took < (limit if way is signal.SIGKILL else limit + 0.5)
     finally:
         holder.kill()
-        holder.wait()
-        holder.stdout.close()
+        await holder.wait()
+        await holder.stdout.aclose()
 
 
-async def test_a_guard_killed_during_the_hold_ends_it(host, guard, volume, mounted):
-    with pytest.raises(HoldWritesTimeout, match="holdguard"):
+async def test_a_guard_killed_during_the_hold_ends_it(
+    host: Host, guard: Guard, volume: Volume, mounted: Path
+) -> None:
+    async def until_the_guard_dies() -> None:
         async with host.agent.hold([volume], 10.0):
             guard.kill()
             guard.wait()
             await trio.sleep_forever()
+
+    with pytest.raises(HoldWritesTimeout, match="holdguard"):
+        await until_the_guard_dies()
     assert not is_frozen(mounted)
 
 
-async def test_without_a_guard_nothing_is_frozen(host, guard, volume, mounted):
+async def test_without_a_guard_nothing_is_frozen(
+    host: Host, guard: Guard, volume: Volume, mounted: Path
+) -> None:
     guard.kill()
     guard.wait()
     with pytest.raises(HoldWritesTimeout, match="no holdguard"):
@@ -128,7 +143,9 @@ async def test_without_a_guard_nothing_is_frozen(host, guard, volume, mounted):
     assert not is_frozen(mounted)
 
 
-async def test_a_hold_beyond_its_limit_is_ended_and_reported(host, volume, mounted):
+async def test_a_hold_beyond_its_limit_is_ended_and_reported(
+    host: Host, volume: Volume, mounted: Path
+) -> None:
     started = trio.current_time()
     with pytest.raises(HoldWritesTimeout, match="limit"):
         async with host.agent.hold([volume], 0.5):
@@ -137,31 +154,40 @@ async def test_a_hold_beyond_its_limit_is_ended_and_reported(host, volume, mount
     assert not is_frozen(mounted)
 
 
-async def test_a_hold_that_somebody_else_thawed_is_no_hold(host, volume, mounted):
+async def test_a_hold_that_somebody_else_thawed_is_no_hold(
+    host: Host, volume: Volume, mounted: Path
+) -> None:
     with pytest.raises(HoldWritesTimeout, match="somebody else"):
         async with host.agent.hold([volume], 10.0):
-            subprocess.run(["fsfreeze", "-u", mounted], check=True)
+            await trio.run_process(["fsfreeze", "-u", str(mounted)])
 
 
-async def test_what_is_frozen_already_is_refused_and_stays_so(host, volume, mounted):
-    subprocess.run(["fsfreeze", "-f", mounted], check=True)
+async def test_what_is_frozen_already_is_refused_and_stays_so(
+    host: Host, volume: Volume, mounted: Path
+) -> None:
+    await trio.run_process(["fsfreeze", "-f", str(mounted)])
     try:
         with pytest.raises(HoldWritesTimeout, match="frozen already"):
             async with host.agent.hold([volume], 10.0):
                 raise AssertionError("the block ran")
     finally:
         # The guard's thaw may have come first: it asks nobody who froze.
-        subprocess.run(["fsfreeze", "-u", mounted], check=False, stderr=subprocess.DEVNULL)
+        again = ["fsfreeze", "-u", str(mounted)]
+        await trio.run_process(again, check=False, stderr=subprocess.DEVNULL)
 
 
-async def test_an_error_of_the_block_comes_out_as_it_is_and_thaws(host, volume, mounted):
+async def test_an_error_of_the_block_comes_out_as_it_is_and_thaws(
+    host: Host, volume: Volume, mounted: Path
+) -> None:
     with pytest.raises(ObjectNotFound, match="mine"):
         async with host.agent.hold([volume], 10.0):
             raise ObjectNotFound("mine")
     assert not is_frozen(mounted)
 
 
-async def test_a_directory_that_lost_its_mount_is_never_frozen(place, guard, nursery):
+async def test_a_directory_that_lost_its_mount_is_never_frozen(
+    place: Place, guard: Guard, nursery: trio.Nursery
+) -> None:
     other = DeviceNumber(major=7, minor=1 << 19)
     target = Target(volume="gone", directory=place.root, device=other)
     with pytest.raises(VssError, match="not mounted there"):
@@ -169,7 +195,9 @@ async def test_a_directory_that_lost_its_mount_is_never_frozen(place, guard, nur
             raise AssertionError("the block ran")
 
 
-async def test_sigterm_to_the_guard_thaws_everything(host, guard, volume, mounted):
+async def test_sigterm_to_the_guard_thaws_everything(
+    host: Host, guard: Guard, volume: Volume, mounted: Path
+) -> None:
     fd = freeze.open_directory(mounted)
     try:
         async with armed(host.paths.guard_socket, [fd], 30.0):
@@ -181,13 +209,15 @@ async def test_sigterm_to_the_guard_thaws_everything(host, guard, volume, mounte
         os.close(fd)
 
 
-async def test_the_guard_refuses_what_is_no_directory(place, guard):
+async def test_the_guard_refuses_what_is_no_directory(place: Place, guard: Guard) -> None:
     with (place.root / "file").open("w") as file, pytest.raises(HoldWritesTimeout, match="refuse"):
         async with armed(place.paths.guard_socket, [file.fileno()], 1.0):
             raise AssertionError("the block ran")
 
 
-async def test_a_volume_that_can_be_held_passes_the_probe(host, array, volume, mounted):
+async def test_a_volume_that_can_be_held_passes_the_probe(
+    host: Host, array: FileArray, volume: Volume, mounted: Path
+) -> None:
     await host.agent.check_can_hold(volume)
     assert not is_frozen(mounted)
     unmounted = await host.volume_on(array.create())
@@ -195,8 +225,10 @@ async def test_a_volume_that_can_be_held_passes_the_probe(host, array, volume, m
         await host.agent.check_can_hold(unmounted)
 
 
-async def test_a_volume_with_the_catalog_on_it_is_refused(place, array, guard):
-    async with place.host(array) as first:
+async def test_a_volume_with_the_catalog_on_it_is_refused(
+    place: Place, array: FileArray, guard: Guard
+) -> None:
+    async with place.host() as first:
         await first.volume_on(array.create(), "F:\\")
         own = place.paths.mnt / "F"
         for name in ("run", "state", "mnt", "dev", "outside"):
@@ -205,10 +237,10 @@ async def test_a_volume_with_the_catalog_on_it_is_refused(place, array, guard):
         object.__setattr__(first.agent.paths, "state", own / "state")
         with pytest.raises(VolumeNotSupported, match="own"):
             await first.agent.check_can_hold(volume)
-        await first.disks.remove_access_path(None, "F:\\")
+        await first.disks.remove_access_path(CALLER, "F:\\")
 
 
-async def test_sixteen_volumes_are_held_at_once(host, array):
+async def test_sixteen_volumes_are_held_at_once(host: Host, array: FileArray) -> None:
     volumes = []
     for number in range(16):
         letter = chr(ord("F") + number)

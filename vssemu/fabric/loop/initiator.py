@@ -38,8 +38,9 @@ async def open_initiator(link: ArrayLink, nodes: Nodes) -> AsyncIterator["LoopIn
 
     Raises OSError when the kernel's events cannot be heard.
     """
-    async with trio.open_nursery() as nursery:
-        with BlockMonitor() as monitor:
+    # The monitor is closed after the task that listens to it has ended.
+    with BlockMonitor() as monitor:
+        async with trio.open_nursery() as nursery:
             adapter = LoopInitiator(link, nodes)
             nursery.start_soon(adapter.listen_to_kernel, monitor)
             nursery.start_soon(adapter.listen_to_array)
