@@ -121,7 +121,8 @@ async def open_array(
     journal = await trio.to_thread.run_sync(open_journal, state)
     try:
         async with open_pool(pool, journal.identity, image_size=pool_size) as opened:
-            target = LoopTarget(JournalGrants(journal), fence_root=fence_root)
+            window = int(journal.identity[:8], 16)
+            target = LoopTarget(JournalGrants(journal), fence_root=fence_root, window=window)
             core = Core(
                 journal=journal, pool=opened, engine=ReflinkEngine(opened.luns), target=target
             )

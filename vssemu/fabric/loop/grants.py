@@ -36,6 +36,9 @@ FIRST_DEVICE: Final = 64
 """Devices below are left to other users of the machine, who take the lowest free one."""
 
 LAST_DEVICE: Final = 4095
+WINDOW: Final = 64
+"""Each array begins its search in a window of its own, so that two arrays on one machine
+seldom choose the same free device at the same moment. Only one of them can bind it."""
 
 _MEMORY: Final = 1
 _CHARACTERS: Final = (
@@ -88,8 +91,13 @@ def base_rules() -> tuple[DeviceRule, ...]:
 class Grants:
     """The table of devices given to hosts, and the fences made of it."""
 
-    def __init__(self, store: GrantStore, own_files: OwnFiles, fence_root: Path | None) -> None:
+    def __init__(
+        self, store: GrantStore, own_files: OwnFiles, fence_root: Path | None, window: int
+    ) -> None:
         self._store = store
+        windows = (LAST_DEVICE + 1 - FIRST_DEVICE) // WINDOW
+        first = FIRST_DEVICE + window % windows * WINDOW
+        self._candidates = (*range(first, LAST_DEVICE + 1), *range(FIRST_DEVICE, first))
         self._own_files = own_files
         self._fence_root = fence_root
         self._grants: dict[int, Grant] = {}
@@ -180,7 +188,7 @@ class Grants:
         logger.debug("device_taken_back", device=device, initiator=grant.initiator)
 
     def _free_device(self) -> int:
-        for device in range(FIRST_DEVICE, LAST_DEVICE + 1):
+        for device in self._candidates:
             if device in self._grants or loop.sysfs_facts(device) is not None:
                 continue
             try:

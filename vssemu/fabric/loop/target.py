@@ -46,10 +46,17 @@ class LoopTarget:
     Before anything else the grants are loaded; when all LUNs are published, `run` is started.
     """
 
-    def __init__(self, store: GrantStore, *, fence_root: Path | None = None) -> None:
+    def __init__(
+        self, store: GrantStore, *, fence_root: Path | None = None, window: int = 0
+    ) -> None:
+        """Make the half of one array.
+
+        fence_root: control group above those of the hosts. window: a number that differs
+        between arrays, which keeps their loop devices apart.
+        """
         self._files: dict[LunId, set[FileIdentity]] = {}
         self._published: dict[Initiator, set[LunId]] = {}
-        self.grants = Grants(store, self._files_of_host, fence_root)
+        self.grants = Grants(store, self._files_of_host, fence_root, window)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the machine's block devices until cancelled, and take back what is free."""
