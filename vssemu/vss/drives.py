@@ -58,18 +58,19 @@ def windows_path(path: str | PurePath) -> str:
 def lies_on(path: str | PurePath, volumes: Iterable[str]) -> bool | None:
     r"""Tell whether a path lies on one of the volumes.
 
-    volumes: names, such as `F:\`, mount points, volume GUID names.
-    None: a volume is named by its GUID only, so it cannot be told from the names.
+    volumes: all names of each, such as `F:\`, mount points, volume GUID names. The last tell
+    nothing about paths; a volume that has no other name is mounted nowhere.
+    None: no name tells anything.
     Raises InvalidArgument for the path as `linux_path` does.
     """
     found = linux_path(str(path))
-    is_told = True
+    is_told = False
     for volume in volumes:
         try:
             root = linux_path(volume)
         except InvalidArgument:
-            is_told = False
             continue
+        is_told = True
         if found == root or found.is_relative_to(root):
             return True
     return False if is_told else None

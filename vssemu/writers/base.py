@@ -223,8 +223,8 @@ class Writer(ABC):
     def is_path_affected(self, path: str | PurePath) -> bool:
         r"""Tell whether a path (`F:\data` or `/mnt/F/data`) is on a volume of the set.
 
-        True also when a volume is named by its GUID alone: a writer that stops for nothing
-        loses a moment, one that does not stop loses data.
+        True also when the set's volumes have no name that tells: a writer that stops for
+        nothing loses a moment, one that does not stop loses data.
         Source: CVssWriter::IsPathAffected.
         """
         occasion = self._occasion("IsPathAffected")

@@ -64,7 +64,9 @@ def test_a_path_lies_on_the_volume_that_it_is_below():
     assert lies_on("F:\\data", ["E:\\"]) is False
 
 
-def test_a_volume_named_by_its_guid_alone_cannot_be_told():
+def test_a_volume_guid_name_tells_nothing_about_paths():
     guid = "\\\\?\\Volume{00000000-0000-0000-0000-000000000000}\\"
     assert lies_on("F:\\data", [guid]) is None
+    assert lies_on("F:\\data", []) is None
     assert lies_on("F:\\data", [guid, "F:\\"]) is True
+    assert lies_on("F:\\data", [guid, "E:\\"]) is False
