@@ -34,7 +34,9 @@ def answered(
         except FUSEError:
             raise
         except OSError as error:
-            _log.warning("request failed", request=handler.__name__, reason=str(error))
+            # A reader of a removed copy is told so; nothing is wrong here.
+            if error.errno != errno.ESTALE:
+                _log.warning("request failed", request=handler.__name__, reason=str(error))
             raise FUSEError(error.errno or errno.EIO) from error
         except Exception as error:
             _log.exception("request failed", request=handler.__name__)

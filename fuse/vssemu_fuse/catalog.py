@@ -1,7 +1,7 @@
-"""The copies that have names now, and what the kernel knows of them.
+"""The copies that have names now, and what is known of their trees.
 
-Owns the current list, each copy's state of surfacing, and the kernel's look-up counts.
-Refuses to talk to the kernel or to the service.
+Owns the current list and each copy's state of surfacing. Refuses to talk to the kernel or to
+the service.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 from vssemu_fuse import names
 from vssemu_fuse.copies import CopyList, DeviceObject
 from vssemu_fuse.names import CopyName, View
+from vssemu_fuse.walkers import Recent
 
 XATTR_PREFIX: Final = "user.vss."
 
@@ -30,15 +31,22 @@ class Surface(enum.Enum):
 
 @dataclass(eq=False, slots=True)
 class Copy:
-    """One copy that has names. born_ns: when devicefs first saw it, nanoseconds."""
+    """One copy that has names.
+
+    born_ns: when devicefs first saw it, nanoseconds. is_pinned: the service has the bare
+    directory open, so the kernel keeps the name's dentry.
+    """
 
     facts: DeviceObject
     generation: int
     born_ns: int
     surface: Surface = Surface.BARE
+    is_pinned: bool = False
     last_failure: str | None = None
     document: bytes = field(init=False, default=b"")
     xattrs: dict[bytes, bytes] = field(init=False, default_factory=dict)
+    _walking_into: Recent = field(init=False, default_factory=Recent)
+    _walking_again: Recent = field(init=False, default_factory=Recent)
 
     def __post_init__(self) -> None:
         self.take(self.facts)
@@ -54,7 +62,47 @@ class Copy:
 
     def inode(self, view: View) -> int:
         """Return the inode number of one of the copy's four names."""
-        return names.inode_of(CopyName(view, self.facts.number, self.generation))
+        return names.inode_of(CopyName(view, self.facts.number, self.generation_in(view)))
+
+    def generation_in(self, view: View) -> int:
+        """Return what tells this copy's file from that of the number's former owner.
+
+        Device directories are mount points and nothing else: all owners have the same one,
+        so that the kernel's dentry of it, which is good for an hour, stays right.
+        """
+        return 0 if view is View.DEVICE else self.generation
+
+    def mounted(self) -> None:
+        """Note that the tree is mounted, which also keeps the dentry."""
+        self.surface, self.last_failure = Surface.MOUNTED, None
+
+    def failed(self, reason: str) -> bool:
+        """Note that the tree cannot be mounted; return whether the reason is a new one."""
+        is_news = reason != self.last_failure
+        self.surface, self.last_failure, self.is_pinned = Surface.FAILED, reason, False
+        return is_news
+
+    def may_wait(self, thread: int, now: float) -> bool:
+        """Return whether a look-up by this thread re-validates a dentry for certain.
+
+        The answer is good for one look-up. now: seconds.
+        """
+        return self._walking_again.take(thread, now) or self.is_pinned
+
+    def answered_bare(self, thread: int, now: float) -> None:
+        """Note that a look-up of this thread did not wait. A failure is forgotten."""
+        self._walking_into.note(thread, now)
+        if self.surface is Surface.FAILED:
+            self.surface = Surface.BARE
+
+    def used_bare(self, thread: int, now: float) -> None:
+        """Note that a thread came into the bare directory and will walk again."""
+        was_on_his_way = self._walking_into.take(thread, now)
+        if self.surface is Surface.MOUNTED and not was_on_his_way:
+            # It should have met the tree: somebody unmounted that, or the thread is in a
+            # mount namespace that never had it.
+            self.surface, self.is_pinned = Surface.BARE, False
+        self._walking_again.note(thread, now)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +117,7 @@ class Catalog:
     """The copies by number.
 
     A number whose raw device or size changes is another copy: the old one is removed. A
-    number that comes back gets the next generation, hence other inode numbers.
+    number that comes back gets the next generation, hence other inode numbers for its files.
     """
 
     def __init__(self) -> None:
@@ -77,7 +125,6 @@ class Catalog:
         self.server_pid = 0
         self._copies: dict[int, Copy] = {}
         self._generations: Counter[int] = Counter()
-        self._lookups: Counter[int] = Counter()
 
     def apply(self, latest: CopyList, *, now_ns: int) -> Change:
         """Make `latest` the current list and return what changed.
@@ -95,6 +142,10 @@ class Catalog:
         for number in wanted.keys() - self._copies.keys():
             generation = self._generations[number]
             self._copies[number] = Copy(wanted[number], generation, now_ns)
+        if latest.server_pid != self.server_pid:
+            # What the former service had open went with it.
+            for copy in self._copies.values():
+                copy.is_pinned = False
         self.revision, self.server_pid = latest.revision, latest.server_pid
         return Change(removed=removed, edited=edited)
 
@@ -105,26 +156,12 @@ class Catalog:
     def named(self, name: CopyName) -> Copy | None:
         """Return the copy that a name means; None when that copy has been removed."""
         copy = self._copies.get(name.number)
-        return copy if copy is not None and copy.generation == name.generation else None
+        is_it = copy is not None and copy.generation_in(name.view) == name.generation
+        return copy if is_it else None
 
     def after(self, number: int) -> list[Copy]:
         """Return the copies with a greater number, in order."""
         return [self._copies[each] for each in sorted(self._copies) if each > number]
-
-    def count_lookup(self, inode: int) -> None:
-        """Note that the kernel was given a reference to an inode."""
-        self._lookups[inode] += 1
-
-    def forget(self, forgotten: Iterable[tuple[int, int]]) -> None:
-        """Note how many references to which inodes the kernel gave back."""
-        for inode, references in forgotten:
-            self._lookups[inode] -= references
-            if self._lookups[inode] <= 0:
-                del self._lookups[inode]
-
-    def is_known_to_kernel(self, inode: int) -> bool:
-        """Return whether the kernel holds a reference to an inode."""
-        return inode in self._lookups
 
 
 def _by_number(copies: Iterable[DeviceObject]) -> dict[int, DeviceObject]:

@@ -8,24 +8,34 @@ the kernel (default_permissions); below it nothing distinguishes one reader from
 
 Look-ups of `Device/<name>`, and why they are as they are:
 
-1.  A walker that asks for a name the kernel has no dentry of (a *fresh* look-up) holds a
-    place that every other walker of that name queues behind, the server too. Such a look-up
-    is therefore answered at once, with the bare directory and no time-out.
-2.  A look-up of a name whose dentry the kernel has is a re-validation; it holds no lock and
-    pins the dentry. Only this one waits for the tree. The kernel then crosses into the mount
-    that appeared meanwhile.
-3.  Whoever walked on into the bare directory gets ESTALE from everything there. For ESTALE
-    the kernel walks the path once more, forcing re-validation: that walk is of kind 2.
-4.  An error in answer to a re-validation makes the kernel drop the dentry, and with it
+1.  A walker that asks for a name the kernel has no dentry of (a *fresh* look-up) holds the
+    view's lock and a place that every other walker of that name queues behind, the service
+    too. If it waited for the tree, the service could not get there to mount it.
+2.  A look-up of a name whose dentry the kernel has is a *re-validation*: it holds no lock,
+    and keeps the dentry. This one may wait. The kernel then crosses into the mount that
+    appeared meanwhile.
+3.  A request does not tell which of the two it is. So a look-up waits only when it cannot be
+    fresh: while the service has the directory open (it says so by fstat on its descriptor),
+    or when this very thread was in the bare directory a moment ago. Any other is answered at
+    once, with the bare directory and no time-out.
+4.  Whoever walked on into the bare directory gets ESTALE from everything there. For ESTALE
+    the kernel walks the path once more, forcing re-validation: that walk waits, by rule 3.
+5.  An error in answer to a re-validation makes the kernel drop the dentry, and with it
     whatever is mounted on it or pinned. So a look-up of a name that exists never fails: when
     the tree could not be mounted the use of the bare directory gives EIO.
-5.  The server's own threads are never kept waiting and never get ESTALE.
-6.  Once the tree is mounted the name is good for an hour: a walk needs devicefs no more, and
-    outlives it. The bare directory's attributes are never cached, nobody sees them then.
-7.  Listing gives the kernel dentries without time-out, which asks for nothing.
+6.  The service's own threads are never kept waiting and never get ESTALE.
+7.  Once the tree is mounted its name is good for an hour: a walk needs devicefs no more, and
+    outlives it. All other names are looked up each time, so they are gone at once. The
+    attributes of the bare directory are never cached; a mounted tree hides them.
+8.  Listing gives the kernel dentries without time-out, and asks nobody for a tree.
 
-Source: Linux 6.18, fs/fuse/dir.c (fuse_dentry_revalidate), fs/namei.c (lookup_fast,
-__lookup_slow, filename_lookup), fs/dcache.c (d_invalidate, d_alloc_parallel).
+Nothing tells the kernel to forget a *name* (FUSE_NOTIFY_INVAL_ENTRY): it takes the view's
+lock, in a thread of devicefs. A devicefs killed just then can neither answer the walker who
+holds the lock nor die, and nor can the walker; only umount -f ends that. It happened.
+
+Source: Linux 6.18, fs/fuse/dir.c (fuse_dentry_revalidate, fuse_lookup,
+fuse_reverse_inval_entry), fs/namei.c (lookup_fast, __lookup_slow, filename_lookup),
+fs/dcache.c (d_invalidate, d_alloc_parallel).
 """
 
 from __future__ import annotations
@@ -33,6 +43,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -62,7 +73,7 @@ from vssemu_fuse.refusals import ReadOnlyOperations
 from vssemu_fuse.surfacing import Surfacer
 
 LONG: Final = 3600.0
-"""Seconds that names and attributes which devicefs itself invalidates are good for."""
+"""Seconds that a name or an attribute which does not change is good for."""
 
 _DIRECTORY: Final = stat.S_IFDIR | 0o555
 _MODES: Final = {
@@ -111,7 +122,7 @@ class DeviceOperations(ReadOnlyOperations):
             view = names.parse_view_name(name)
             if view is None:
                 raise FUSEError(errno.ENOENT)
-            return self._granted(self._view_attributes(view))
+            return self._view_attributes(view)
         parent = names.node_of(parent_inode)
         if isinstance(parent, CopyName):
             self._refuse_bare_use(parent, ctx)
@@ -120,20 +131,18 @@ class DeviceOperations(ReadOnlyOperations):
         if copy is None or parent is None:
             raise FUSEError(errno.ENOENT)
         if parent.view is View.DEVICE and not self._is_server(ctx):
-            await self._wait_for_tree(copy)
-        return self._granted(self._attributes(copy, parent.view))
+            await self._wait_for_tree(copy, ctx.pid)
+        return self._attributes(copy, parent.view)
 
-    async def _wait_for_tree(self, copy: Copy) -> None:
-        if self._catalog.is_known_to_kernel(copy.inode(View.DEVICE)):
-            await self._surfacer.wait_surfaced(copy)
-            if self._catalog.numbered(copy.facts.number) is not copy:
-                raise FUSEError(errno.ENOENT)
-        elif copy.surface is Surface.FAILED:
-            copy.surface = Surface.BARE
-
-    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
-        """Take references back."""
-        self._catalog.forget(inode_list)
+    async def _wait_for_tree(self, copy: Copy, thread: int) -> None:
+        if copy.surface is Surface.MOUNTED:
+            return
+        if not copy.may_wait(thread, time.monotonic()):
+            copy.answered_bare(thread, time.monotonic())
+            return
+        await self._surfacer.wait_surfaced(copy)
+        if self._catalog.numbered(copy.facts.number) is not copy:
+            raise FUSEError(errno.ENOENT)
 
     @answered
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
@@ -147,6 +156,7 @@ class DeviceOperations(ReadOnlyOperations):
         assert isinstance(node, CopyName)
         if node.view is View.DEVICE:
             self._refuse_bare_use(node, ctx)
+            copy.is_pinned = True
         return self._attributes(copy, node.view)
 
     @answered
@@ -170,7 +180,8 @@ class DeviceOperations(ReadOnlyOperations):
         """List a directory without surfacing anything; positions are copy numbers."""
         if fh == names.ROOT:
             for position, view in enumerate(list(View)[start_id:], start_id + 1):
-                self._list(token, view.value, self._view_attributes(view), position)
+                attributes = self._view_attributes(view)
+                pyfuse3.readdir_reply(token, view.value.encode(), attributes, position)
             return
         node = names.node_of(fh)
         if not isinstance(node, ViewDirectory):
@@ -178,8 +189,9 @@ class DeviceOperations(ReadOnlyOperations):
             return
         for copy in self._catalog.after(start_id):
             number = copy.facts.number
+            name = names.copy_name(number).encode()
             attributes = self._attributes(copy, node.view)
-            if not self._list(token, names.copy_name(number), attributes, number):
+            if not pyfuse3.readdir_reply(token, name, attributes, number):
                 return
 
     @answered
@@ -255,24 +267,13 @@ class DeviceOperations(ReadOnlyOperations):
             return
         if copy.surface is Surface.FAILED:
             raise FUSEError(errno.EIO)
-        # Somebody unmounted the tree, or walks in a mount namespace that never had it.
-        copy.surface = Surface.BARE
+        copy.used_bare(ctx.pid, time.monotonic())
         raise FUSEError(errno.ESTALE)
 
     def _is_server(self, ctx: RequestContext) -> bool:
         # A request carries the number of a thread, not of its process.
         server = self._catalog.server_pid
         return server > 0 and ctx.uid == 0 and Path(f"/proc/{server}/task/{ctx.pid}").exists()
-
-    def _granted(self, entry: EntryAttributes) -> EntryAttributes:
-        self._catalog.count_lookup(entry.st_ino)
-        return entry
-
-    def _list(self, token: ReaddirToken, name: str, entry: EntryAttributes, position: int) -> bool:
-        listed = pyfuse3.readdir_reply(token, name.encode(), entry, position)
-        if listed:
-            self._catalog.count_lookup(entry.st_ino)
-        return listed
 
     def _view_attributes(self, view: View) -> EntryAttributes:
         return self._directory(names.inode_of(ViewDirectory(view)), _DIRECTORY)
@@ -289,12 +290,13 @@ class DeviceOperations(ReadOnlyOperations):
 
     def _attributes(self, copy: Copy, view: View) -> EntryAttributes:
         entry = self._directory(copy.inode(view), _MODES[view])
-        entry.generation = copy.generation
+        entry.generation = copy.generation_in(view)
         entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = copy.born_ns
         if view is View.DEVICE:
             entry.attr_timeout = 0
             entry.entry_timeout = LONG if copy.surface is Surface.MOUNTED else 0
             return entry
+        entry.entry_timeout = 0
         entry.st_nlink = 1
         if view is View.RAW_DEVICE:
             entry.st_rdev = os.makedev(copy.facts.raw_major, copy.facts.raw_minor)

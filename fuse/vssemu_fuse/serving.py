@@ -19,14 +19,14 @@ from typing import Final
 import pyfuse3
 import structlog
 import trio
-from pyfuse3 import FileNameT, InodeT
+from pyfuse3 import InodeT
 
-from vssemu_fuse import mounting, names
-from vssemu_fuse.catalog import Catalog, Change, Copy
+from vssemu_fuse import mounting
+from vssemu_fuse.catalog import Catalog, Change
 from vssemu_fuse.client import ServiceCopies
 from vssemu_fuse.copies import Copies
 from vssemu_fuse.image import open_block_device
-from vssemu_fuse.names import View, ViewDirectory
+from vssemu_fuse.names import View
 from vssemu_fuse.operations import DeviceOperations
 from vssemu_fuse.surfacing import SURFACE_LIMIT, Surfacer
 
@@ -72,7 +72,12 @@ async def serve(
             task_status.started()
             _log.info("serving", mountpoint=str(mountpoint), copies=len(first.copies))
             async for latest in lists:
-                change = catalog.apply(latest, now_ns=time.time_ns())
+                try:
+                    change = catalog.apply(latest, now_ns=time.time_ns())
+                except ValueError as error:
+                    # The copies that have names must not pay for it.
+                    _log.error("list refused", revision=latest.revision, reason=str(error))
+                    continue
                 await _enforce(change, operations)
                 await copies.settled(latest.revision)
         nursery.cancel_scope.cancel()
@@ -139,27 +144,22 @@ def _widen_read_ahead(mountpoint: Path) -> None:
 
 
 async def _enforce(change: Change, operations: DeviceOperations) -> None:
-    """Make the kernel forget what a change made untrue."""
+    """Make open files feel what a change made untrue."""
     for copy in change.removed:
         _log.info("names removed", number=copy.facts.number)
         await operations.retire(copy)
-        # In a thread: it waits for whoever holds the view's directory, and devicefs must
-        # answer him meanwhile. The kernel unmounts what is mounted on a dropped name.
-        await trio.to_thread.run_sync(_drop_names, copy)
+        for view in (View.IMAGE, View.PROPERTIES):
+            await trio.to_thread.run_sync(_drop_attributes, copy.inode(view))
     for copy in change.edited:
-        await trio.to_thread.run_sync(_drop_inode, copy.inode(View.PROPERTIES))
+        await trio.to_thread.run_sync(_drop_attributes, copy.inode(View.PROPERTIES))
 
 
-def _drop_names(copy: Copy) -> None:
-    name = names.copy_name(copy.facts.number).encode()
-    for view in View:
-        parent = names.inode_of(ViewDirectory(view))
-        # ENOENT: the kernel has no such name, or inode, in its cache.
-        with contextlib.suppress(FileNotFoundError):
-            pyfuse3.invalidate_entry(InodeT(parent), FileNameT(name))
-        _drop_inode(copy.inode(view))
+def _drop_attributes(inode: int) -> None:
+    """Have the kernel ask for attributes before the next use, reads of cached pages included.
 
-
-def _drop_inode(inode: int) -> None:
+    The pages themselves stay: taking them away waits for reads that devicefs has to answer,
+    and a devicefs killed just then could not die.
+    """
+    # ENOENT: the kernel has no such inode.
     with contextlib.suppress(FileNotFoundError):
-        pyfuse3.invalidate_inode(InodeT(inode))
+        pyfuse3.invalidate_inode(InodeT(inode), attr_only=True)

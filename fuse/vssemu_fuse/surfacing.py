@@ -71,12 +71,9 @@ class Surfacer:
         except OSError as error:
             self._failed(copy, str(error))
         else:
-            copy.surface = Surface.MOUNTED
-            copy.last_failure = None
+            copy.mounted()
             _log.info("tree mounted", number=number)
 
     def _failed(self, copy: Copy, reason: str) -> None:
-        copy.surface = Surface.FAILED
-        if reason != copy.last_failure:
+        if copy.failed(reason):
             _log.error("tree not mounted", number=copy.facts.number, reason=reason)
-        copy.last_failure = reason

@@ -4,12 +4,17 @@ The implementer's side of the contract:
 
 - `watch` sends the full list at once and after each change; a list that nobody took yet may
   be replaced by a newer one. It ends only with the service.
-- `surface` opens the bare directory itself, `open(path, O_PATH | O_DIRECTORY)`: a look-up
-  made by a thread of `server_pid` is answered at once, whoever else waits for that name. A
-  descriptor that is not in devicefs's own mount means that the tree is there: return.
-  Otherwise the tree is attached through the descriptor (move_mount), never through a path.
-- A copy is taken out of the list first; what it stands on may go when that list has settled:
-  by then the kernel has unmounted the tree from its name, and devicefs has closed the device.
+- `surface` opens the bare directory itself, `open(path, O_PATH | O_DIRECTORY)`, and calls
+  fstat on it: a look-up made by a thread of `server_pid` is answered at once, whoever else
+  waits for that name. A descriptor that is not in devicefs's own mount means that the tree is
+  there: return. Otherwise the tree is attached through the descriptor (move_mount), never
+  through a path, and the descriptor stays open until then. To open and fstat it before, when
+  a list has settled, and keep it, is better still: then no first walk is done twice.
+- A copy is taken out of the list first. When that list has settled its names are gone for
+  new walks, devicefs has closed its device, and nothing will be mounted any more. The tree
+  that is mounted is the service's to unmount, `umount2(path, MNT_DETACH)`: the kernel
+  remembers the way into it. ENOENT and EINVAL say that it is unmounted already.
+- A thread of `server_pid` never causes surfacing by walking: it finds the bare directory.
 """
 
 from dataclasses import dataclass

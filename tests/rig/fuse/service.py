@@ -11,6 +11,7 @@ Reads commands from a socket, one JSON object a line, and writes events to it:
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -25,6 +26,8 @@ from vssemu.linux import mount
 from vssemu_fuse import names, serving
 from vssemu_fuse.copies import CopyList, DeviceObject
 
+EXT4_ROOT = 2
+
 
 class LocalCopies:
     """Mounts trees as the service does: through a descriptor of the bare directory."""
@@ -34,6 +37,7 @@ class LocalCopies:
         self._mountpoint = mountpoint
         self._send, self._receive = trio.open_memory_channel[CopyList](100)
         self._devices: dict[int, tuple[int, int]] = {}
+        self._removed: set[int] = set()
         self._failures: dict[int, str] = {}
         self._held: dict[int, trio.Event] = defaultdict(_set_event)
         self._lock = trio.Lock()
@@ -43,11 +47,17 @@ class LocalCopies:
             yield each
 
     async def settled(self, revision: int) -> None:
+        for number in self._removed:
+            path = self._mountpoint / "Device" / names.copy_name(number)
+            await trio.to_thread.run_sync(unmount_tree, path)
+        self._removed.clear()
         await self._tell(settled=revision)
 
     async def surface(self, number: int) -> None:
         await self._tell(surface=number)
         await self._held[number].wait()
+        if number not in self._devices:
+            raise OSError(errno.ENOENT, f"copy {number} was removed")
         if number in self._failures:
             raise OSError(5, self._failures[number])
         minor = self._devices[number][1]
@@ -64,7 +74,11 @@ class LocalCopies:
     async def _obey(self, command: dict[str, Any]) -> None:
         if "list" in command:
             copies = [DeviceObject(**each) for each in command["list"]]
-            self._devices = {each.number: (each.raw_major, each.raw_minor) for each in copies}
+            devices = {each.number: (each.raw_major, each.raw_minor) for each in copies}
+            self._removed |= {
+                number for number, device in self._devices.items() if devices.get(number) != device
+            }
+            self._devices = devices
             latest = CopyList(revision=command["revision"], server_pid=os.getpid(), copies=copies)
             await self._send.send(latest)
         elif "fail" in command:
@@ -95,7 +109,8 @@ def mount_tree(mountpoint: Path, number: int, minor: int) -> None:
     path = mountpoint / "Device" / names.copy_name(number)
     directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        if mount_id(directory) != mount_id_of_path(mountpoint):
+        # Says that the directory is open, and whether it is the bare one.
+        if os.fstat(directory).st_ino == EXT4_ROOT:
             return
         mounted = mount.detached_mount("ext4", f"/dev/loop{minor}", read_only=True)
         try:
@@ -106,15 +121,13 @@ def mount_tree(mountpoint: Path, number: int, minor: int) -> None:
         os.close(directory)
 
 
-def mount_id(descriptor: int) -> int:
-    """Return the id of the mount a descriptor is in."""
-    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("mnt_id:"))
-
-
-def mount_id_of_path(path: Path) -> int:
-    """Return the id of the uppermost mount at a path."""
-    return [each.mount_id for each in mount.mounts() if each.mount_point == path][-1]
+def unmount_tree(path: Path) -> None:
+    """Unmount the tree of a removed copy, if it is still there."""
+    try:
+        mount.unmount(path, mount.UnmountFlag.DETACH)
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.EINVAL}:
+            raise
 
 
 async def main() -> None:

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from tests.rig.fuse.rig import PATIENCE, RawDevice, Rig
-from tests.rig.fuse.service import mount_tree
+from tests.rig.fuse.service import mount_tree, unmount_tree
 from vssemu.api.device_objects import CopyList, DeviceObject, device_objects
 from vssemu.api.errors import encode_error
 from vssemu.rpc.caller import Caller
@@ -56,6 +56,10 @@ class Service:
         await trio.to_thread.run_sync(mount_tree, self.mountpoint, number, facts.raw_minor)
 
     async def settled(self, caller: Caller, revision: int) -> None:
+        listed = {each.number for each in self.copies}
+        for number in set(self.surfaced) - listed:
+            path = self.mountpoint / "Device" / f"HarddiskVolumeShadowCopy{number}"
+            await trio.to_thread.run_sync(unmount_tree, path)
         self.settled_revisions.append(revision)
 
     async def wait_settled(self) -> None:

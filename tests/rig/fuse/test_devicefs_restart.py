@@ -11,6 +11,8 @@ import pytest
 
 from tests.rig.fuse.rig import Daemon, RawDevice, Rig, run, wait_until
 from tests.rig.fuse.test_devicefs_surfacing import is_waiting_in_look_up, start_stats
+from vssemu.linux import mount
+from vssemu_fuse import mounting
 
 WATCHER = """
 import collections, errno, json, os, sys
@@ -172,3 +174,38 @@ def test_sigterm_unmounts_and_ends_quietly(rig: Rig, daemon: Daemon) -> None:
     assert daemon.process.returncode == 0
     assert not rig.mounts()
     assert "Traceback" not in daemon.log
+
+
+def test_a_kernel_without_mounts_beneath_gets_them_one_after_the_other(
+    rig: Rig, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attach = mount.attach
+
+    def attach_of_old(mounted: int, directory: int, *, beneath: bool = False) -> None:
+        if beneath:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        attach(mounted, directory)
+
+    monkeypatch.setattr(mount, "attach", attach_of_old)
+    dead = rig.mounts("fuse")[0].mount_id
+    daemon.kill()
+    fuse = mounting.make()
+    try:
+        installed = mounting.install(fuse.mounted, rig.mountpoint)
+        assert [each.mount_id for each in rig.mounts("fuse")] == [installed]
+        assert installed != dead
+    finally:
+        os.close(fuse.connection)
+
+
+def test_an_impossible_list_is_refused_and_the_last_one_stays(
+    rig: Rig, raw: RawDevice, daemon: Daemon
+) -> None:
+    daemon.tell(list=[raw.facts(2), raw.facts(2)], revision=77)
+    daemon.publish(raw.facts(1), raw.facts(3))
+    assert "list refused" in daemon.log
+    assert daemon.count(settled=77) == 0
+    assert os.listdir(rig.mountpoint / "Image") == [
+        "HarddiskVolumeShadowCopy1",
+        "HarddiskVolumeShadowCopy3",
+    ]

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vssemu_fuse.catalog import Catalog, Surface
+from vssemu_fuse.catalog import Catalog, Copy, Surface
 from vssemu_fuse.copies import CopyList, DeviceObject
 from vssemu_fuse.names import CopyName, View
+from vssemu_fuse.walkers import Recent
 
 
 def device_object(number: int, *, minor: int = 0, properties: str = "{}") -> DeviceObject:
@@ -124,19 +125,66 @@ def test_names_and_removals_follow_the_lists(lists: list[frozenset[int]]) -> Non
         alive = generations
 
 
-@given(st.lists(st.integers(1, 3)), st.integers(1, 3))
-def test_the_kernel_knows_an_inode_until_it_gave_every_reference_back(
-    lookups: list[int], inode: int
-) -> None:
+def copy_of(catalog: Catalog) -> Copy:
+    catalog.apply(copy_list(device_object(1)), now_ns=0)
+    copy = catalog.numbered(1)
+    assert copy is not None
+    return copy
+
+
+def test_a_look_up_waits_only_when_it_cannot_be_fresh() -> None:
+    copy = copy_of(Catalog())
+    assert not copy.may_wait(10, 100.0)
+    copy.used_bare(10, 100.0)
+    assert not copy.may_wait(11, 100.0)
+    assert copy.may_wait(10, 100.5)
+    assert not copy.may_wait(10, 100.5), "good for one look-up"
+    copy.used_bare(10, 100.0)
+    assert not copy.may_wait(10, 102.0), "too late to be the same walk"
+    copy.is_pinned = True
+    assert copy.may_wait(12, 100.0)
+
+
+def test_a_walker_on_his_way_when_the_tree_came_does_not_make_it_lost() -> None:
+    copy = copy_of(Catalog())
+    copy.answered_bare(10, 100.0)
+    copy.mounted()
+    copy.used_bare(10, 100.1)
+    assert copy.surface is Surface.MOUNTED
+    copy.used_bare(10, 100.2)
+    assert copy.surface is not Surface.MOUNTED
+
+
+def test_what_a_service_pinned_goes_with_it() -> None:
     catalog = Catalog()
-    for each in lookups:
-        catalog.count_lookup(each)
-    references = lookups.count(inode)
-    for left in range(references, 0, -1):
-        assert left > 0
-        assert catalog.is_known_to_kernel(inode)
-        catalog.forget([(inode, 1)])
-    assert not catalog.is_known_to_kernel(inode)
+    copy = copy_of(catalog)
+    copy.is_pinned = True
+    catalog.apply(copy_list(device_object(1)), now_ns=0)
+    assert copy.is_pinned
+    successor = CopyList(revision=2, server_pid=100, copies=[device_object(1)])
+    catalog.apply(successor, now_ns=0)
+    assert catalog.numbered(1) is copy
+    assert not copy.is_pinned
+
+
+def test_a_tree_that_failed_is_no_longer_pinned_and_news_is_told_once() -> None:
+    copy = copy_of(Catalog())
+    copy.is_pinned = True
+    assert copy.failed("a reason")
+    assert not copy.is_pinned
+    assert not copy.failed("a reason")
+    assert copy.failed("another")
+    copy.mounted()
+    assert copy.failed("another")
+
+
+def test_threads_that_never_come_back_are_forgotten() -> None:
+    recent = Recent()
+    for thread in range(5000):
+        recent.note(thread, thread / 100)
+    assert not recent.take(0, 50.0)
+    assert recent.take(4999, 50.0)
+    assert len(recent) <= 1024
 
 
 def test_facts_of_a_copy_cannot_be_changed_behind_the_catalog() -> None:
