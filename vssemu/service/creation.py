@@ -31,7 +31,7 @@ from vssemu.service.together import all_of, ungrouped
 from vssemu.service.trace import Trace
 from vssemu.vss.attributes import Attribute, has_writers
 from vssemu.vss.documents.bcd import BackupComponentsDocument
-from vssemu.vss.errors import HoldWritesTimeout, UnexpectedProviderError
+from vssemu.vss.errors import HoldWritesTimeout, UnexpectedProviderError, VssError
 from vssemu.vss.host import Volume
 from vssemu.vss.hresult import Hresult
 from vssemu.vss.lifecycle.provider import SetCall
@@ -131,16 +131,23 @@ class Creation:
     def _job(self, provider: Provider, call: SetCall) -> Callable[[], Awaitable[None]]:
         async def job() -> None:
             self.open_set.move(provider, call)
-            set_id = self.open_set.set_id
             self.unanswered[provider] = call
-            if call is SetCall.POST_COMMIT:
-                mine = [c for c in self.open_set.copies if c.provider is provider]
-                await provider.call(table.post_commit_snapshots, set_id, len(mine))
-            else:
-                await provider.call(_SET_METHODS[call], set_id)
+            try:
+                await self._call(provider, call)
+            except VssError:
+                del self.unanswered[provider]
+                raise
             del self.unanswered[provider]
 
         return job
+
+    async def _call(self, provider: Provider, call: SetCall) -> None:
+        set_id = self.open_set.set_id
+        if call is SetCall.POST_COMMIT:
+            mine = [copy for copy in self.open_set.copies if copy.provider is provider]
+            await provider.call(table.post_commit_snapshots, set_id, len(mine))
+        else:
+            await provider.call(_SET_METHODS[call], set_id)
 
     async def _set_flags(self) -> None:
         with self.trace.step("set_flags"):

@@ -121,7 +121,11 @@ class Participants:
         document = BackupComponentsDocument.new()
         occasion = Occasion(context=0, document=document)
         await self._tell(found, EventKind.IDENTIFY, occasion)
-        self.members = [member for member in found if member.metadata is not None]
+        self.members = [
+            member
+            for member in found
+            if member.metadata is not None and member.state is WriterState.STABLE
+        ]
 
     def metadata(self) -> list[WriterMetadata]:
         """Return the gathered Writer Metadata Documents."""

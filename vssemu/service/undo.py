@@ -30,6 +30,10 @@ _QUICK = frozenset({SetCall.PRE_COMMIT, SetCall.COMMIT, SetCall.POST_COMMIT})
 """Calls that a healthy provider answers at once. EndPrepareSnapshots may run long, and has to
 take AbortSnapshots meanwhile."""
 
+_NO_ABORT = frozenset({SetState.NONE, SetState.PREPARING, SetState.FINAL})
+"""Before EndPrepareSnapshots a provider hears of no abort; after PostFinalCommitSnapshots its
+LUNs end one by one."""
+
 
 async def creation(failed: Creation) -> None:
     """Undo what the creation did; failures on the way are events in the log."""
@@ -45,7 +49,7 @@ async def creation(failed: Creation) -> None:
             # It hangs, and would leave AbortSnapshots without an answer too.
             await provider.kill(call.value, "it was given up in the middle of the call")
     for provider in open_set.providers():
-        if open_set.state(provider) not in {SetState.NONE, SetState.PREPARING}:
+        if open_set.state(provider) not in _NO_ABORT:
             open_set.move(provider, SetCall.ABORT)
             await abort_provider(parts, provider, open_set.set_id)
     for provider in open_set.providers():

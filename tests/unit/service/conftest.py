@@ -211,7 +211,7 @@ class Node:
 
     async def until(self, condition, seconds=5.0):
         with trio.fail_after(seconds):
-            while not condition():
+            while not condition():  # noqa: ASYNC110  (any condition, of any object)
                 await trio.sleep(0.01)
 
 

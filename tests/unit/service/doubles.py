@@ -276,7 +276,7 @@ class ProviderDouble:
         self.host = host
         self.plan = plan
         self.current: UUID | None = None
-        self.program: "InProcessProgram | None" = None
+        self.program: InProcessProgram | None = None
 
     async def _do(self, name):
         self.array.journal.append(f"provider: {name}")
@@ -412,4 +412,3 @@ class InProcessProgram:
         self.scope.cancel()
         with trio.CancelScope(shield=True):
             await self.ended.wait()
-

@@ -272,8 +272,9 @@ async def test_wrong_volumes_and_providers_get_their_codes(one, requester):
         await requester.call(table.add_to_snapshot_set, "X:\\")
     with pytest.raises(ObjectNotFound):
         await requester.call(table.add_to_snapshot_set, "F:")
-    stranger = ProviderId(requester.set_id if hasattr(requester, "set_id") else one.host.known[
-        "F:\\"].guid)
+    stranger = ProviderId(
+        requester.set_id if hasattr(requester, "set_id") else one.host.known["F:\\"].guid
+    )
     with pytest.raises(ProviderNotRegistered):
         await requester.call(table.add_to_snapshot_set, "F:\\", stranger)
     one.host.refused.add(one.host.known["G:\\"].name)
