@@ -173,7 +173,8 @@ async def test_nothing_open_of_a_retired_copy_can_be_read(
         for fd in opened:
             with pytest.raises(OSError, match="Input/output error"):
                 os.pread(fd, 100, 0)
-        with pytest.raises(OSError, match="error"):
+        # ext4 says ENOMEM when the block of an inode lies beyond the end of the device.
+        with pytest.raises(OSError, match=r"error|memory"):
             os.open("file3", os.O_RDONLY, dir_fd=directory)
         assert os.pread(raw, 4096, 1 << 20) == b""
     finally:

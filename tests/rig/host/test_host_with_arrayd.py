@@ -1,6 +1,7 @@
 """The host agent with the real array: one process outside, descriptors over its socket."""
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -41,7 +42,7 @@ def arrayd(place: Place) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(30) in {0, -signal.SIGKILL}
 
 
 @asynccontextmanager
@@ -137,3 +138,28 @@ async def test_a_surprise_withdrawal_is_noticed(place: Place, admin: Client, gua
         mounted = place.paths.mnt / "F"
         await admin.call(api.mask_lun, lun.id, HERE, True)
         await eventually(lambda: not mounted.is_mount(), what="the departure")
+
+
+async def test_an_array_that_is_killed_and_comes_back_is_found_again(place: Place) -> None:
+    with arrayd(place) as first:
+        async with administrator(place) as client:
+            await client.call(api.add_initiator, HERE)
+        place.paths.outside.rmdir()
+        place.paths.outside.symlink_to(place.root / "arrayrun" / "hosts" / HERE)
+        place.start_guard()
+        async with place.host() as host:
+            async with administrator(place) as client:
+                lun, volume = await new_volume(host, client, "F:\\")
+            first.kill()
+            first.wait()
+            (place.paths.mnt / "F" / "file").write_text("written without the array")
+            with arrayd(place):
+                await host.agent.rescan()
+                async with host.agent.hold([volume], 10.0):
+                    pass
+                assert (await host.agent.volume("F:\\")).name == volume.name
+                await host.disks.mask(CALLER, lun.id)
+                async with administrator(place) as client:
+                    await client.call(api.unmask_lun, lun.id, HERE)
+                await eventually((place.paths.mnt / "F" / "file").exists, what="the arrival")
+                await host.disks.mask(CALLER, lun.id)
