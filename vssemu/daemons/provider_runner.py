@@ -85,10 +85,8 @@ async def _run(service: ProviderService, listening: socket.socket, parent: int) 
 async def _serve(
     service: ProviderService, listening: socket.socket, scope: trio.CancelScope
 ) -> None:
-    try:
-        await serve_provider(service, listening)
-    except* OSError as group:
-        _end(scope, f"the socket: {group.exceptions[0]}")
+    await serve_provider(service, listening)
+    _end(scope, "the socket was shut down")
 
 
 async def _end_with_parent(parent: int, scope: trio.CancelScope) -> None:

@@ -10,8 +10,10 @@ while all writes are held. Refuses to know the order of calls, which is the prov
 import inspect
 import math
 import os
+import select
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -198,11 +200,12 @@ async def serve_provider(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve a provider on a listening socket until cancelled.
+    """Serve a provider on a listening socket until cancelled, or until it is shut down.
 
-    Raises OSError when the socket's other holder has shut it down.
+    The socket is closed at the end.
     """
-    await serve_unix(
+    serve = partial(
+        serve_unix,
         listening,
         {api.provider: service},
         vendor="vssemu",
@@ -212,8 +215,15 @@ async def serve_provider(
         encode_error=encode_failure,
         authorize=authorize,
         unexpected=unexpected,
-        task_status=task_status,
     )
+    # A shut-down listener is readable for ever and accepts nothing; only the hang-up tells.
+    with select.epoll() as poll:
+        poll.register(listening.fileno(), 0)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve)
+            task_status.started()
+            await trio.lowlevel.wait_readable(poll.fileno())
+            nursery.cancel_scope.cancel()
 
 
 def check_provider(provider: object) -> Sequence[str]:

@@ -99,6 +99,7 @@ async def play(path, calls):
             for call, number, lun in calls:
                 if call is SetCall.BEGIN_PREPARE and model.current != number:
                     luns_of_current = set()
+                    ids[number] = new_set()  # VSS never gives an id twice
                 if call is SetCall.GET_TARGET_LUNS and lun not in luns_of_current:
                     lun = min(luns_of_current, default=0)
                 expected = model.expect(call, number)
