@@ -185,6 +185,14 @@ async def test_an_error_of_the_block_comes_out_as_it_is_and_thaws(
     assert not is_frozen(mounted)
 
 
+async def test_a_cancelled_hold_thaws_at_once(host: Host, volume: Volume, mounted: Path) -> None:
+    with trio.move_on_after(0.3) as scope:
+        async with host.agent.hold([volume], 10.0):
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    assert not is_frozen(mounted)
+
+
 async def test_a_directory_that_lost_its_mount_is_never_frozen(
     place: Place, guard: Guard, nursery: trio.Nursery
 ) -> None:
