@@ -5,8 +5,8 @@
 The class implements `vssemu.vss.provider.HardwareProvider` and is made without arguments. The
 service passes a listening unix socket as descriptor 3 (sd_listen_fds(3)) and the configuration
 as variables VSSEMU_<KEY>, which reach on_load as keys. The process ends, after
-OnUnload(force), on SIGTERM and SIGINT, when the service's process has ended, and when the
-service shuts the socket down. One that hangs is killed 20 s later.
+OnUnload(force), on SIGTERM and SIGINT, when the process that made the socket listen has ended,
+and when the socket is shut down. One that hangs is killed 20 s later.
 Exit status 0 after an end in order, 1 when it could not run, 2 for a wrong command line.
 """
 
@@ -23,6 +23,7 @@ import trio
 
 from vssemu.daemons.classes import load_class
 from vssemu.daemons.logs import configure_logs
+from vssemu.linux.credentials import peer_credentials
 from vssemu.providers.runner import ProviderService, check_provider, serve_provider, settings
 from vssemu.rpc.listening import listen_fds
 from vssemu.vss.errors import InvalidArgument, VssError
@@ -69,10 +70,10 @@ def inherited_socket() -> socket.socket:
     return sockets[0]
 
 
-async def _run(service: ProviderService, listening: socket.socket, parent: int) -> None:
+async def _run(service: ProviderService, listening: socket.socket) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_end_with_parent, parent, nursery.cancel_scope)
+            nursery.start_soon(_end_with_listener, listening, nursery.cancel_scope)
             nursery.start_soon(_serve, service, listening, nursery.cancel_scope)
             async for number in signals:
                 _end(nursery.cancel_scope, signal.Signals(number).name)
@@ -89,17 +90,19 @@ async def _serve(
     _end(scope, "the socket was shut down")
 
 
-async def _end_with_parent(parent: int, scope: trio.CancelScope) -> None:
+async def _end_with_listener(listening: socket.socket, scope: trio.CancelScope) -> None:
     # Not PR_SET_PDEATHSIG: it goes by the thread that started us, and a service starts
-    # programs in threads that it lets go of.
+    # programs in threads that it lets go of. Nor getppid: the service may be gone already.
+    listener = peer_credentials(listening).pid
+    if listener == 0:
+        return  # in a pid namespace that cannot be seen from here
     try:
-        pidfd = os.pidfd_open(parent)
+        pidfd = os.pidfd_open(listener)
     except ProcessLookupError:
         _end(scope, "the service is gone")
         return
     try:
-        if os.getppid() == parent:
-            await trio.lowlevel.wait_readable(pidfd)
+        await trio.lowlevel.wait_readable(pidfd)
     finally:
         os.close(pidfd)
     _end(scope, "the service is gone")
@@ -115,7 +118,6 @@ def _end(scope: trio.CancelScope, why: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a provider until its service has no more need of it; return the exit status."""
-    parent = os.getppid()
     options = parse_arguments(argv)
     configure_logs()
     try:
@@ -124,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (VssError, ValueError, OSError) as error:
         logger.error("provider_refused", error=str(error))
         return 2
-    trio.run(_run, service, listening, parent)
+    trio.run(_run, service, listening)
     return 0
 
 
