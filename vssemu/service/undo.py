@@ -8,6 +8,7 @@ the documents leave open whether an abort after PostCommit drops them.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -95,5 +96,9 @@ async def best(parts: Parts, what: str, job: Callable[[], Awaitable[object]]) ->
         await job()
     except VssError as error:
         parts.log.record("clean_up_failed", step=what, code=error.hresult.name, text=error.fact)
+        return False
+    except (sqlite3.Error, OSError) as error:
+        # The service's own disk: what others wait for must be undone all the same.
+        parts.log.record("clean_up_failed", step=what, code=type(error).__name__, text=str(error))
         return False
     return True

@@ -1,11 +1,14 @@
+import copy
 import dataclasses
 import shutil
+import sqlite3
 import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import structlog
 import trio
 
 from tests.unit.service.doubles import InProcessProgram, MemoryArray, MemoryHost, ProviderDouble
@@ -54,6 +57,9 @@ SHORT = Limits(
         other=0.5,
     ),
 )
+
+
+PROVIDER = ProviderId(uuid4())
 
 
 class Requester:
@@ -115,8 +121,9 @@ class Node:
         self.limits = limits
         self.path = directory / f"{name}.sock"
         self.state = directory / name
-        self.provider_id = ProviderId(uuid4())
+        self.provider_id = PROVIDER
         self.programs = []
+        self.clients = []
         self.stack = None
 
     def _start(self, stored):
@@ -172,13 +179,23 @@ class Node:
         await self.ended.wait()
 
     async def crash(self):
-        """End the service without a word; its catalog stays as it was."""
-        self.service.parts.catalog.close()
-        for session in self.service._requester._sessions.all():
-            session.is_ending = True
-            session.ended.set()
+        """End the service so that its catalog, host and array are as SIGKILL would leave them."""
+        kept = sqlite3.connect(self.directory / "kept.db")
+        self.service.parts.catalog._db.backup(kept)
+        things = ("flags", "objects", "detached", "failed")
+        host = {name: copy.deepcopy(getattr(self.host, name)) for name in things}
+        copies = copy.deepcopy(self.array.copies)
         self.scope.cancel()
         await self.ended.wait()
+        for file in self.state.glob("vss.db*"):
+            file.unlink()
+        with sqlite3.connect(self.state / "vss.db") as database:
+            kept.backup(database)
+        kept.close()
+        database.close()
+        for name, value in host.items():
+            setattr(self.host, name, value)
+        self.array.copies = copies
 
     async def connect(self):
         return await client_trio.connect(self.path, decode_error=decode_error)
@@ -199,6 +216,8 @@ class Node:
 
     async def requester(self):
         client = await self.connect()
+        # A client that nobody holds is closed, and its session with it.
+        self.clients.append(client)
         return Requester(client, await client.call(table.open))
 
     async def writer(self, name, **options):
@@ -213,6 +232,16 @@ class Node:
         with trio.fail_after(seconds):
             while not condition():  # noqa: ASYNC110  (any condition, of any object)
                 await trio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def plain_log():
+    """Tracebacks as the service prints them, not with all local variables."""
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
+    )
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

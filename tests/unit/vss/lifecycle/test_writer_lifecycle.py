@@ -61,9 +61,7 @@ def test_a_failure_shows_the_event_and_the_first_one_stays(state, event):
     if not accepts(state, event):
         return
     failed = after_failure(state, event)
-    if is_failed(state):
-        assert failed is state
-    elif event is EventKind.ABORT:
+    if is_failed(state) or event is EventKind.ABORT:
         assert failed is state
     else:
         assert failed is FAILED_AT[event]
