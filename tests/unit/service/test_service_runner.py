@@ -1,0 +1,114 @@
+"""Providers as real processes: socket activation, overlapping calls, crashes, hangs."""
+
+import os
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import trio
+
+from vssemu.api import provider as table
+from vssemu.service.catalog import Catalog, StoredProvider
+from vssemu.service.events import EventLog, read
+from vssemu.service.limits import ProviderLimits
+from vssemu.service.providers import ProviderHub, socket_activation
+from vssemu.vss.enums import ProviderType
+from vssemu.vss.errors import UnexpectedProviderError
+from vssemu.vss.identity import ProviderId, SnapshotSetId
+from vssemu.vss.provider import HostIdentity
+from vssemu.vss.snapshot import ProviderProperties
+
+PROGRAM = Path(__file__).with_name("provider_program.py")
+SET = SnapshotSetId(uuid4())
+
+
+@pytest.fixture
+async def start(short_directory):
+    """Give a function that registers the program and returns its Provider."""
+    catalog = Catalog(short_directory / "vss.db")
+    root = Path(__file__).parents[3]
+    async with trio.open_nursery() as nursery:
+        hub = ProviderHub(
+            catalog,
+            host=HostIdentity(machine="systemOne", initiators=()),
+            start=socket_activation(short_directory, {"PYTHONPATH": str(root)}),
+            limits=ProviderLimits(commit_snapshots=0.5, start=20.0),
+            log=EventLog(short_directory / "events.jsonl"),
+            nursery=nursery,
+        )
+
+        def make(way, command=(sys.executable, str(PROGRAM))):
+            properties = ProviderProperties(
+                provider_id=ProviderId(uuid4()),
+                name=way,
+                type=ProviderType.HARDWARE,
+                version="1",
+                version_id=uuid4(),
+                class_id=uuid4(),
+            )
+            hub.register(
+                StoredProvider(properties=properties, command=tuple(command), config={"way": way})
+            )
+            return hub.find(properties.provider_id)
+
+        yield make
+        await hub.close()
+        nursery.cancel_scope.cancel()
+    catalog.close()
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_a_program_is_started_at_the_first_call_and_ended_at_the_unload(start):
+    provider = start("well")
+    assert provider._program is None
+    await provider.call(table.commit_snapshots, SET)
+    pid = provider._program.pid
+    assert is_running(pid)
+    assert not await provider.unload(force=False)
+    assert is_running(pid)
+    assert await provider.unload(force=True)
+    assert not is_running(pid)
+
+
+async def test_abort_reaches_the_program_while_end_prepare_runs(start):
+    provider = start("well")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(provider.call, table.end_prepare_snapshots, SET)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        with trio.fail_after(20):
+            await provider.call(table.abort_snapshots, SET)
+        nursery.cancel_scope.cancel()
+    await provider.call(table.commit_snapshots, SET)
+
+
+@pytest.mark.parametrize("way", ["crash", "hang"])
+async def test_a_program_that_crashes_or_hangs_is_gone_and_another_one_answers_next(
+    start, short_directory, way
+):
+    provider = start(way)
+    await provider.call(table.pre_commit_snapshots, SET)
+    first = provider._program.pid
+    with pytest.raises(UnexpectedProviderError, match="CommitSnapshots"):
+        await provider.call(table.commit_snapshots, SET)
+    with trio.fail_after(5):
+        while is_running(first):  # noqa: ASYNC110  (a process has no event here)
+            await trio.sleep(0.01)
+    await provider.call(table.pre_commit_snapshots, SET)
+    assert provider._program.pid != first
+    (event,) = [e for e in read(short_directory / "events.jsonl") if e["kind"] == "provider_error"]
+    assert (event["method"], event["provider"]) == ("CommitSnapshots", way)
+
+
+@pytest.mark.parametrize("command", [("/nonexistent/provider",), ("/bin/false",)])
+async def test_a_command_that_does_not_serve_is_an_error_with_the_providers_name(start, command):
+    provider = start("absent", command)
+    with pytest.raises(UnexpectedProviderError, match="absent"):
+        await provider.call(table.commit_snapshots, SET)
