@@ -1,0 +1,1 @@
+"""DiskShadow: the Windows script tool over the requester's interface."""
