@@ -79,7 +79,7 @@ class Array:
             with storage("discard scratch clone of", lun):
                 if await self.core.engine.has_scratch(lun):
                     await refuse_if_used(self.core, row)
-                    await self.core.engine.discard_scratch(lun)
+                    await self.core.discard_scratch(row)
 
     async def reserve_device(self, initiator: Initiator) -> int:
         """Return the number of a free loop device that this host alone may use."""

@@ -108,19 +108,19 @@ class Copies:
             row = await self._core.journal.read(Tables.lun, lun)
             if row is None or initiator not in row.masked_to:
                 return
-            await self._wait_unused(lun, initiator)
+            await self._wait_unused(row, initiator)
             try:
                 await self._masking.withdraw(lun, initiator, surprise=False)
             except VolumeInUse as error:
                 raise ProviderVeto(error.fact, item=lun, hint=error.hint) from error
         self._core.views.changed(initiator)
 
-    async def _wait_unused(self, lun: LunId, initiator: Initiator | None = None) -> None:
+    async def _wait_unused(self, row: LunRow, initiator: Initiator | None = None) -> None:
         with trio.move_on_after(DETACH_SECONDS):
-            used = await self._core.target.users(lun, initiator)
+            used = await self._core.users(row, initiator)
             while used:
                 await trio.sleep(_PAUSE)
-                used = await self._core.target.users(lun, initiator)
+                used = await self._core.users(row, initiator)
 
     async def reclaim(self, initiator: Initiator, record: LunInformation) -> None:
         """Delete a copy for good; one that was deleted before is no error.
@@ -136,7 +136,7 @@ class Copies:
             row = await self._core.journal.read(_reclaimable, initiator, record)
             if row is None:
                 return
-            await self._wait_unused(lun)
+            await self._wait_unused(row)
             try:
                 await refuse_if_used(self._core, row)
             except VolumeInUse as error:

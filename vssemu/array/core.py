@@ -19,11 +19,17 @@ from vssemu.vss.identity import Initiator, LunId
 class ArrayTarget(Target, Protocol):
     """The target half of a fabric as the array uses it."""
 
-    async def users(self, lun: LunId, initiator: Initiator | None = None) -> Sequence[str]:
-        """Return what still uses a LUN, in words; of one initiator, when given.
+    async def users(
+        self, lun: LunId, backings: Sequence[Backing], initiator: Initiator | None = None
+    ) -> Sequence[str]:
+        """Return what still uses a LUN's files, in words; of one initiator, when given.
 
         Use that a crash left behind is ended first, so the answer may take seconds.
         """
+        ...
+
+    async def discard(self, lun: LunId, backing: Backing) -> None:
+        """Forget a file of a LUN that is about to be removed."""
         ...
 
 
@@ -49,11 +55,29 @@ class Core:
 
     async def publish(self, initiator: Initiator, lun: LunRow) -> None:
         """Let the fabric hand a LUN, and its scratch clone if there is one, to an initiator."""
-        backing = await self.engine.activate(lun.id, writable=True)
-        await self.target.publish(initiator, lun.id, backing)
+        for backing in await self._backings(lun):
+            await self.target.publish(initiator, lun.id, backing)
+
+    async def users(self, lun: LunRow, initiator: Initiator | None = None) -> Sequence[str]:
+        """Return what still uses a LUN or its scratch clone, in words."""
+        try:
+            backings = await self._backings(lun)
+        except FileNotFoundError:
+            return ()
+        return await self.target.users(lun.id, backings, initiator)
+
+    async def _backings(self, lun: LunRow) -> list[Backing]:
+        backings = [await self.engine.activate(lun.id, writable=True)]
         if lun.is_copy and await self.engine.has_scratch(lun.id):
+            backings.append(await self.engine.scratch(lun.id, writable=True))
+        return backings
+
+    async def discard_scratch(self, lun: LunRow) -> None:
+        """Remove the scratch clone of a copy, if there is one."""
+        if await self.engine.has_scratch(lun.id):
             scratch = await self.engine.scratch(lun.id, writable=True)
-            await self.target.publish(initiator, lun.id, scratch)
+            await self.target.discard(lun.id, scratch)
+            await self.engine.discard_scratch(lun.id)
 
     async def scratch_of(self, initiator: Initiator, lun: LunRow) -> Backing:
         """Return the scratch clone of a copy, made if need be, published to an initiator."""

@@ -171,7 +171,7 @@ def refuse_if_being_copied(tables: Tables, row: LunRow) -> None:
 
 async def refuse_if_used(core: Core, row: LunRow) -> None:
     """Raise VolumeInUse while devices over the LUN, or its scratch clone, are left."""
-    if users := await core.target.users(row.id):
+    if users := await core.users(row):
         raise VolumeInUse(
             f"LUN {row.id} is in use: {', '.join(users)}",
             item=row.id,

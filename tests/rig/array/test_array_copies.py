@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -16,6 +18,7 @@ from vssemu.vss.errors import (
     InvalidArgument,
     ObjectNotFound,
     ProviderVeto,
+    VolumeInUse,
     VolumeNotSupported,
     VssError,
 )
@@ -100,13 +103,15 @@ async def test_a_set_is_its_makers_alone(site: Site) -> None:
     set_id = new_set()
     await site.one.call(api.prepare, set_id, [lun.id], DIFFERENTIAL)
     await site.one.call(api.finish_prepare, set_id)
-    for method in (api.finish_prepare, api.commit, api.settle):
+    methods: Any = (api.finish_prepare, api.commit, api.settle)
+    for method in methods:
         with pytest.raises(ObjectNotFound):
             await site.two.call(method, set_id)
     await site.two.call(api.abort, set_id)
     with pytest.raises(ObjectNotFound):
         await site.two.call(api.copies_of, set_id, [lun.id])
-    assert len(await site.one.call(api.commit, set_id)) == 1
+    records = await site.one.call(api.commit, set_id)
+    assert len(records) == 1
 
 
 async def test_calls_out_of_order_are_refused_and_change_nothing(site: Site) -> None:
@@ -115,7 +120,8 @@ async def test_calls_out_of_order_are_refused_and_change_nothing(site: Site) -> 
     with pytest.raises(ObjectNotFound):
         await site.one.call(api.commit, set_id)
     await site.one.call(api.prepare, set_id, [lun.id], DIFFERENTIAL)
-    for method in (api.commit, api.settle):
+    methods: Any = (api.commit, api.settle)
+    for method in methods:
         with pytest.raises(BadState):
             await site.one.call(method, set_id)
     await site.one.call(api.finish_prepare, set_id)
@@ -132,7 +138,8 @@ async def test_abort_removes_copies_in_every_phase(site: Site, steps: int) -> No
     lun = await site.lun(ONE)
     set_id = new_set()
     await site.one.call(api.prepare, set_id, [lun.id], DIFFERENTIAL)
-    for method in (api.finish_prepare, api.commit, api.settle)[: steps - 1]:
+    methods: Any = (api.finish_prepare, api.commit, api.settle)[: steps - 1]
+    for method in methods:
         await site.one.call(method, set_id)
     await site.one.call(api.abort, set_id)
     await site.one.call(api.abort, set_id)
@@ -268,7 +275,8 @@ async def test_a_copy_that_is_bound_is_not_deleted(site: Site) -> None:
     _, (record,) = await site.one.copy(lun.id)
     await site.two.call(api.surface, [record])
     async with site.two.bound(naa(record), View.SCRATCH):
-        for method, argument in ((api.reclaim, record), (api.retract, [record])):
+        calls: Any = [(api.reclaim, record), (api.retract, [record])]
+        for method, argument in calls:
             with pytest.raises(ProviderVeto, match="in use"):
                 await site.two.call(method, argument)
     await site.two.call(api.reclaim, record)
@@ -370,11 +378,64 @@ async def test_hostile_records_get_an_answer_and_do_no_harm(site: Site) -> None:
             serial_number="../" * 1000,
             identifiers=(dataclasses.replace(identifier, identifier=octets),),
         )
-        for method, argument in (
+        calls: Any = [
             (api.surface, [hostile]),
             (api.reclaim, hostile),
             (api.set_independent, [hostile]),
-        ):
+        ]
+        for method, argument in calls:
             with pytest.raises(VssError):
                 await site.two.call(method, argument)
     assert await site.states() == {lun.id: "ready", naa(record): "committed"}
+
+
+async def test_a_discarded_clone_is_nobodys_when_its_inode_is_used_again(site: Site) -> None:
+    lun = await site.lun(ONE)
+    _, (record,) = await site.one.copy(lun.id)
+    copy = naa(record)
+    await site.two.call(api.surface, [record])
+    os.close(await site.two.open(copy, View.SCRATCH))
+    await site.two.call(api.discard_scratch, copy)
+    others = [(await site.lun(THREE)).id for _ in range(8)]
+    async with AsyncExitStack() as stack:
+        numbers = [await stack.enter_async_context(site.three.bound(other)) for other in others]
+        await site.call(api.mask_lun, copy, TWO, True)
+        sizes = [facts.size for n in numbers if (facts := loop.sysfs_facts(n)) is not None]
+        assert sizes == [16 * MIB] * 8
+
+
+async def test_a_withdrawn_lun_whose_device_is_left_is_not_deleted(site: Site) -> None:
+    lun = await site.lun(ONE)
+    async with site.one.bound(lun.id) as number:
+        await site.call(api.mask_lun, lun.id, ONE, True)
+        with pytest.raises(VolumeInUse, match=f"/dev/loop{number}"):
+            await site.call(api.delete_lun, lun.id)
+    await until(lambda: loop.sysfs_facts(number) is None)
+    await site.call(api.delete_lun, lun.id)
+
+
+class TestWithManyExtents:
+    """What a hold would have to wait for is known before."""
+
+    @pytest.fixture
+    def pool_size(self) -> int:
+        return 8192 * MIB
+
+    async def test_a_source_in_too_many_pieces_is_refused_before_the_hold(
+        self, site: Site
+    ) -> None:
+        lun = await site.lun(ONE, size=4096 * MIB)
+        descriptor = await site.one.open(lun.id, writable=True)
+        try:
+            # Unwritten extents count as well, and are quickly made.
+            for number in range(310_000):
+                os.posix_fallocate(descriptor, number * 12288, 4096)
+        finally:
+            os.close(descriptor)
+        set_id = new_set()
+        await site.one.call(api.prepare, set_id, [lun.id], DIFFERENTIAL)
+        with pytest.raises(ProviderVeto, match="hold writes for") as refusal:
+            await site.one.call(api.finish_prepare, set_id)
+        assert refusal.value.hint
+        await site.one.call(api.abort, set_id)
+        assert await site.states() == {lun.id: "ready"}

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -9,7 +10,7 @@ from arrayrig import MIB, ONE, THREE, TWO, Site, foreign_mount, loops_over, unti
 
 from vssemu.api import array as api
 from vssemu.linux import filesystems, freeze, loop, mount
-from vssemu.vss.array import View
+from vssemu.vss.array import LunKind, View
 from vssemu.vss.errors import (
     BadState,
     InsufficientStorage,
@@ -123,7 +124,8 @@ async def test_a_mapped_lun_is_not_deleted(site: Site) -> None:
 
 async def test_unknown_luns_and_hosts_are_not_found(site: Site) -> None:
     lun = await site.lun()
-    for method in (api.mask_lun, api.unmask_lun):
+    methods: tuple[Any, ...] = (api.mask_lun, api.unmask_lun)
+    for method in methods:
         with pytest.raises(ObjectNotFound):
             await site.call(method, NOBODYS, ONE)
         with pytest.raises(ObjectNotFound):
@@ -357,7 +359,7 @@ class TestWithAFullPool:
         await _fill(site, lun.id)
         with pytest.raises(InsufficientStorage):
             await site.one.copy(lun.id)
-        assert not await site.one.call(api.can_copy, [lun.id], api.LunKind.DIFFERENTIAL)
+        assert not await site.one.call(api.can_copy, [lun.id], LunKind.DIFFERENTIAL)
         assert site.process.lun_directories() == {lun.id}
 
 

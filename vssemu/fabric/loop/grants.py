@@ -97,7 +97,10 @@ class Grants:
         self._store = store
         windows = (LAST_DEVICE + 1 - FIRST_DEVICE) // WINDOW
         first = FIRST_DEVICE + window % windows * WINDOW
-        self._candidates = (*range(first, LAST_DEVICE + 1), *range(FIRST_DEVICE, first))
+        self._candidates: tuple[int, ...] = (
+            *range(first, LAST_DEVICE + 1),
+            *range(FIRST_DEVICE, first),
+        )
         self._own_files = own_files
         self._fence_root = fence_root
         self._grants: dict[int, Grant] = {}

@@ -97,7 +97,7 @@ class LoopTarget:
         """
         if surprise:
             await self._cut_off(initiator, lun)
-        elif users := await self.users(lun, initiator):
+        elif users := await self._users(self._files_of(lun), initiator):
             raise VolumeInUse(
                 f"LUN {lun} is in use on {initiator}: {', '.join(users)}",
                 item=lun,
@@ -108,20 +108,20 @@ class LoopTarget:
             self._files.pop(lun, None)
         await self.grants.review()
 
-    async def users(self, lun: LunId, initiator: Initiator | None = None) -> Sequence[str]:
-        """Return the devices over a LUN that are alive, in words.
+    async def users(
+        self, lun: LunId, backings: Sequence[Backing], initiator: Initiator | None = None
+    ) -> Sequence[str]:
+        """Return the devices over a LUN's files that are alive, in words.
 
-        initiator: those of one host, and those of nobody that is known. What a crash left is
-        freed first. Raises OSError.
+        backings: the LUN's files, published or not. initiator: only its devices, and those of
+        nobody that is known. What a crash left is freed first. Raises OSError.
         """
-        users = []
-        for binding in await self._bindings(lun):
-            owner = self.grants.owner(binding.number)
-            if initiator is not None and owner not in {None, initiator}:
-                continue
-            if (user := await self._freed(lun, binding, wait=False)) is not None:
-                users.append(user)
-        return users
+        files = frozenset(FileIdentity.of(backing.descriptor) for backing in backings)
+        return await self._users(files, initiator)
+
+    async def discard(self, lun: LunId, backing: Backing) -> None:
+        """Forget a file of a LUN that is about to be removed: its numbers will be another's."""
+        self._files.get(lun, set()).discard(FileIdentity.of(backing.descriptor))
 
     async def attach(
         self, initiator: Initiator, lun: LunId, backing: Backing, *, writable: bool
@@ -133,7 +133,7 @@ class LoopTarget:
         """
         if lun not in self._published.get(initiator, ()):
             raise ObjectNotFound(f"no LUN {lun} is published to {initiator}", item=lun)
-        for binding in await self._bindings(lun):
+        for binding in await _bindings(self._files_of(lun)):
             await self._settle(initiator, lun, binding)
         return await trio.to_thread.run_sync(_reopen, backing, writable)
 
@@ -155,18 +155,30 @@ class LoopTarget:
         luns = self._published.get(initiator, set())
         return frozenset(file for lun in luns for file in self._files.get(lun, ()))
 
-    async def _bindings(self, lun: LunId) -> list[LoopStatus]:
-        files = frozenset(self._files.get(lun, ()))
-        return await trio.to_thread.run_sync(bindings_of, files)
+    def _files_of(self, lun: LunId) -> frozenset[FileIdentity]:
+        return frozenset(self._files.get(lun, ()))
+
+    async def _users(
+        self, files: frozenset[FileIdentity], initiator: Initiator | None
+    ) -> list[str]:
+        users = []
+        for binding in await _bindings(files):
+            owner = self.grants.owner(binding.number)
+            if initiator is not None and owner not in {None, initiator}:
+                continue
+            if (user := await self._freed(files, binding.number, wait=False)) is not None:
+                users.append(user)
+        return users
 
     async def _settle(self, initiator: Initiator, lun: LunId, binding: LoopStatus) -> None:
         """Let a binding be if it is a living one of a host that has the LUN, else end it."""
+        files = self._files_of(lun)
         owner = self.grants.owner(binding.number)
         is_whole = binding.size_limit != WITHDRAWN_LIMIT
         if is_whole and owner is not None and owner in self._hosts_of(lun):
-            await self._freed(lun, binding, wait=False)
+            await self._freed(files, binding.number, wait=False)
             return
-        user = await self._freed(lun, binding, wait=True)
+        user = await self._freed(files, binding.number, wait=True)
         if user is not None:
             raise VolumeInUse(
                 f"LUN {lun} cannot be given to {initiator}: {user}",
@@ -174,13 +186,13 @@ class LoopTarget:
                 hint=f"unmount it there ({owner or 'no host that is known'}) first",
             )
 
-    async def _freed(self, lun: LunId, binding: LoopStatus, *, wait: bool) -> str | None:
+    async def _freed(
+        self, files: frozenset[FileIdentity], number: int, *, wait: bool
+    ) -> str | None:
         """Free a device that nobody holds; return who holds it, in words, if somebody does.
 
         wait: give a living holder a moment to let go.
         """
-        number = binding.number
-        files = frozenset(self._files.get(lun, ()))
         grace = trio.current_time() + GRACE_SECONDS
         deadline = trio.current_time() + DRAIN_SECONDS
         is_drained = False
@@ -205,8 +217,8 @@ class LoopTarget:
         return True
 
     async def _cut_off(self, initiator: Initiator, lun: LunId) -> None:
-        files = frozenset(self._files.get(lun, ()))
-        for binding in await self._bindings(lun):
+        files = self._files_of(lun)
+        for binding in await _bindings(files):
             owner = self.grants.owner(binding.number)
             if owner in {None, initiator}:
                 logger.warning("device_cut_off", device=str(node(binding.number)), lun=lun)
@@ -215,6 +227,10 @@ class LoopTarget:
                 except OSError:
                     if await trio.to_thread.run_sync(is_bound_to, binding.number, files):
                         raise
+
+
+async def _bindings(files: frozenset[FileIdentity]) -> list[LoopStatus]:
+    return await trio.to_thread.run_sync(bindings_of, files)
 
 
 def _reopen(backing: Backing, writable: bool) -> int:
