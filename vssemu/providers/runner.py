@@ -27,7 +27,7 @@ from vssemu.vss.enums import LunStateChange
 from vssemu.vss.errors import AccessDenied
 from vssemu.vss.identity import SnapshotId, SnapshotSetId
 from vssemu.vss.lun import Lun, LunInformation
-from vssemu.vss.provider import HardwareProvider, HostIdentity, ProviderFailure, Supported
+from vssemu.vss.provider import HostIdentity, ProviderFailure, Supported
 
 _PREFIX: Final = "VSSEMU_"
 
@@ -55,10 +55,11 @@ async def call(method: Callable[..., Any], *arguments: Any, **named: Any) -> Any
 class ProviderService:
     """One provider as the implementation of io.vssemu.Provider.
 
+    provider: a HardwareProvider, whose methods may be async as well; see `check_provider`.
     config: what on_load gets beside, and below, what the service gives.
     """
 
-    def __init__(self, provider: HardwareProvider, config: Mapping[str, str]) -> None:
+    def __init__(self, provider: Any, config: Mapping[str, str]) -> None:
         self._provider = provider
         self._config = dict(config)
         self.is_loaded = False

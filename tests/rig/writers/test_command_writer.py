@@ -1,11 +1,12 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-from tests.unit.writers.writer_support import SET_ID, event
+from tests.unit.writers.writer_support import SET_ID, event, failure_of
 from vssemu.linux import processes
 from vssemu.vss.errors import InvalidArgument
 from vssemu.vss.hresult import Hresult
@@ -30,7 +31,7 @@ def said(trace: Path) -> list[str]:
 
 
 def writer_of(scratch: Path, trace: Path, *, freeze: str = "", **options: object) -> Dispatcher:
-    values = {
+    values: dict[str, Any] = {
         "pre_freeze": [script(scratch / "freeze", f'{freeze}\necho "$VSSEMU_EVENT" >> {trace}')],
         "post_thaw": [script(scratch / "thaw", f'echo "$VSSEMU_EVENT" >> {trace}')],
     }
@@ -54,15 +55,15 @@ async def test_a_status_other_than_0_is_retryable_with_the_programs_last_words(
     dispatcher = writer_of(scratch, trace, freeze="echo first; echo no licence >&2; exit 7")
     outcome = await dispatcher.deliver(event(EventKind.FREEZE))
     assert not outcome.ok
-    assert outcome.failure.hresult is Hresult.VSS_E_WRITERERROR_RETRYABLE
-    assert outcome.failure.message.endswith("freeze: ended with status 7: no licence")
+    assert failure_of(outcome).hresult is Hresult.VSS_E_WRITERERROR_RETRYABLE
+    assert failure_of(outcome).message.endswith("freeze: ended with status 7: no licence")
 
 
 async def test_a_program_that_is_not_there_is_retryable(scratch: Path, trace: Path) -> None:
     dispatcher = writer_of(scratch, trace, pre_freeze=[str(scratch / "nothing")])
     outcome = await dispatcher.deliver(event(EventKind.FREEZE))
-    assert outcome.failure.hresult is Hresult.VSS_E_WRITERERROR_RETRYABLE
-    assert "No such file" in outcome.failure.message
+    assert failure_of(outcome).hresult is Hresult.VSS_E_WRITERERROR_RETRYABLE
+    assert "No such file" in failure_of(outcome).message
 
 
 async def test_a_program_is_killed_at_its_limit_with_all_its_children(
@@ -74,8 +75,8 @@ async def test_a_program_is_killed_at_its_limit_with_all_its_children(
     start = trio.current_time()
     outcome = await dispatcher.deliver(event(EventKind.FREEZE))
     assert 0.4 < trio.current_time() - start < 3
-    assert outcome.failure.hresult is Hresult.VSS_E_WRITERERROR_TIMEOUT
-    assert "0.5 s" in outcome.failure.message
+    assert failure_of(outcome).hresult is Hresult.VSS_E_WRITERERROR_TIMEOUT
+    assert "0.5 s" in failure_of(outcome).message
     left = [int(pid) for pid in pids.read_text().split()]
     assert len(left) == 2
     identities = []
@@ -104,7 +105,7 @@ async def test_abort_kills_the_running_program_and_runs_the_abort_program(
             nursery.start_soon(freeze)
             await trio.to_thread.run_sync(started.read_text)
             dispatcher.abort_running()
-    assert outcomes[0].failure.hresult is Hresult.VSS_E_WRITERERROR_RETRYABLE
+    assert failure_of(outcomes[0]).hresult is Hresult.VSS_E_WRITERERROR_RETRYABLE
     assert (await dispatcher.deliver(event(EventKind.ABORT))).ok
     assert (await dispatcher.deliver(event(EventKind.ABORT))).ok
     assert said(trace) == ["undone"]

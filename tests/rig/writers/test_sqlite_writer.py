@@ -8,7 +8,7 @@ import trio
 
 from tests.rig.writers.conftest import Protect
 from tests.rig.writers.load import Load, Volume, read
-from tests.unit.writers.writer_support import INSTANCE_ID, Backup, document
+from tests.unit.writers.writer_support import INSTANCE_ID, Backup, document, failure_of
 from vssemu.linux import freeze
 from vssemu.vss.documents.component import ComponentKey
 from vssemu.vss.documents.wmd import WriterMetadataDocument
@@ -232,8 +232,8 @@ async def test_a_lock_that_is_never_free_is_a_retryable_failure_and_leaves_nothi
     writer = protect(load.database, lock_seconds=0.5)
     outcome = await backup_of(writer, volume).send(EventKind.FREEZE)
     assert not outcome.ok
-    assert outcome.failure.hresult is Hresult.VSS_E_WRITERERROR_RETRYABLE
-    assert "0.5 s" in outcome.failure.message
+    assert failure_of(outcome).hresult is Hresult.VSS_E_WRITERERROR_RETRYABLE
+    assert "0.5 s" in failure_of(outcome).message
     await make(blocking, (EventKind.THAW,))
     load.wait_for(20)
 
@@ -247,7 +247,7 @@ async def test_a_chosen_database_outside_the_set_is_an_inconsistent_snapshot(
     backup.volumes = (SnapshotVolume(volume="E:\\"),)
     await make(backup, MAKING[:1])
     outcome = await backup.send(EventKind.PREPARE_SNAPSHOT)
-    assert outcome.failure.hresult is Hresult.VSS_E_WRITERERROR_INCONSISTENTSNAPSHOT
+    assert failure_of(outcome).hresult is Hresult.VSS_E_WRITERERROR_INCONSISTENTSNAPSHOT
 
 
 @pytest.mark.parametrize("journal_mode", ["wal"])

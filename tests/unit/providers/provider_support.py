@@ -1,5 +1,6 @@
 """An array in memory behind the array's real interface, and what providers are handed."""
 
+from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -217,7 +218,7 @@ async def serve_array(
     await serve(task_status=task_status)
 
 
-async def code_of(awaitable: object) -> object:
+async def code_of(awaitable: Awaitable[object]) -> object:
     """Return the code with which a provider's call failed, None when it went well."""
     try:
         await awaitable

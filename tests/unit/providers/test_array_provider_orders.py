@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import trio
 from hypothesis import given, settings
@@ -43,11 +44,11 @@ PREFIXES = st.builds(
 class Model:
     """What the table says of the one current set."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.current = None
         self.state = SetState.NONE
 
-    def expect(self, call, number):
+    def expect(self, call: Any, number: Any) -> Any:
         """Return the code that the call must answer, and move on."""
         if call is SetCall.ABORT:
             if self.current == number:
@@ -70,9 +71,9 @@ class Model:
         return None
 
 
-def call_of(provider, array, call, set_id, lun):
+def call_of(provider: ArrayProvider, array: MemoryArray, call: Any, set_id: Any, lun: Any) -> Any:
     source = array.source(lun)
-    calls = {
+    calls: dict[SetCall, Any] = {
         SetCall.BEGIN_PREPARE: lambda: provider.begin_prepare_snapshot(
             set_id, new_snapshot(), 0, [source]
         ),
@@ -88,7 +89,7 @@ def call_of(provider, array, call, set_id, lun):
     return calls[call]()
 
 
-async def play(path, calls):
+async def play(path: Path, calls: Any) -> None:
     array, provider, model = MemoryArray(), ArrayProvider(), Model()
     ids = [new_set(), new_set(), new_set()]
     luns_of_current: set[int] = set()
@@ -119,6 +120,8 @@ async def play(path, calls):
 
 @settings(max_examples=150, deadline=None)
 @given(prefix=PREFIXES, calls=CALLS)
-def test_any_order_of_calls_is_answered_by_the_table_and_leaves_nothing(prefix, calls):
+def test_any_order_of_calls_is_answered_by_the_table_and_leaves_nothing(
+    prefix: Any, calls: Any
+) -> None:
     with tempfile.TemporaryDirectory() as directory:
         trio.run(play, Path(directory), prefix + calls)

@@ -1,8 +1,10 @@
+from typing import Any
+
 import pytest
 
 from tests.unit.writers.writer_support import RecordingWriter
 
 
 @pytest.fixture
-def writer():
+def writer() -> Any:
     return RecordingWriter()

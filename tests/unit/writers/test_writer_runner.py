@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -19,15 +21,16 @@ from vssemu.writers.runner import run_writer
 class Service:
     """Sends events to the one writer that subscribes, and keeps its answers."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.identities = []
+        self.identities: list[Any] = []
         self.subscribed = trio.Event()
-        self.refusal = None
+        self.refusal: Exception | None = None
         self.scope = trio.CancelScope()
-        self._questions = {}
+        self.ended = trio.Event()
+        self._questions: dict[str, Any] = {}
 
-    async def subscribe(self, caller, writer, reply):
+    async def subscribe(self, caller: Any, writer: RecordingWriter, reply: Any) -> None:
         if self.refusal is not None:
             raise self.refusal
         self.identities.append(writer)
@@ -37,12 +40,12 @@ class Service:
         async for each in receive:
             await reply(each)
 
-    async def answer(self, caller, event, ok, failure, document):
+    async def answer(self, caller: Any, event: Any, ok: Any, failure: Any, document: Any) -> None:
         if event not in self._questions:
             raise ObjectNotFound("nobody waits for it")
         self._questions.pop(event).send_nowait((ok, failure, document))
 
-    def post(self, kind, **changes):
+    def post(self, kind: EventKind, **changes: Any) -> Any:
         """Send an event and return where its answer comes."""
         made = event(kind, **changes)
         send, receive = trio.open_memory_channel(1)
@@ -50,10 +53,10 @@ class Service:
         self._send.send_nowait(made)
         return receive
 
-    async def ask(self, kind, **changes):
+    async def ask(self, kind: EventKind, **changes: Any) -> Any:
         return await self.post(kind, **changes).receive()
 
-    async def run(self, *, task_status=trio.TASK_STATUS_IGNORED):
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with self.scope:
             await serve_unix(
                 self.path,
@@ -66,21 +69,22 @@ class Service:
                 unexpected=unexpected,
                 task_status=task_status,
             )
+        self.ended.set()
 
 
 @pytest.fixture
-async def service(tmp_path, nursery):
+async def service(tmp_path: Path, nursery: trio.Nursery) -> Any:
     made = Service(tmp_path / "vss.sock")
     await nursery.start(made.run)
     return made
 
 
 @pytest.fixture
-async def running(service, writer, nursery):
+async def running(service: Service, writer: RecordingWriter, nursery: trio.Nursery) -> Any:
     """The writer, subscribed; the scope ends it."""
     scope = trio.CancelScope()
 
-    async def run(*, task_status=trio.TASK_STATUS_IGNORED):
+    async def run(*, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         with scope:
             await run_writer(writer, socket_path=service.path, task_status=task_status)
 
@@ -88,13 +92,15 @@ async def running(service, writer, nursery):
     return scope
 
 
-async def until(condition):
+async def until(condition: Any) -> None:
     with trio.fail_after(5):
         while not condition():  # noqa: ASYNC110 - the writer has no event for it
             await trio.sleep(0.01)
 
 
-async def test_a_writer_subscribes_with_its_identity_and_answers(service, writer, running):
+async def test_a_writer_subscribes_with_its_identity_and_answers(
+    service: Service, writer: RecordingWriter, running: trio.CancelScope
+) -> None:
     (identity,) = service.identities
     assert (identity.writer_id, identity.name) == (writer.writer_id, "Recording Writer")
     ok, failure, document = await service.ask(EventKind.IDENTIFY)
@@ -102,7 +108,9 @@ async def test_a_writer_subscribes_with_its_identity_and_answers(service, writer
     assert "things" in document
 
 
-async def test_events_are_served_one_at_a_time_in_order(service, writer, running):
+async def test_events_are_served_one_at_a_time_in_order(
+    service: Service, writer: RecordingWriter, running: trio.CancelScope
+) -> None:
     kinds = [EventKind.PREPARE_SNAPSHOT, EventKind.FREEZE, EventKind.THAW]
     answers = [service.post(kind) for kind in kinds]
     for answer in answers:
@@ -110,8 +118,10 @@ async def test_events_are_served_one_at_a_time_in_order(service, writer, running
     assert writer.seen == ["start", "prepare_snapshot", "freeze", "thaw"]
 
 
-async def test_an_exception_is_a_failure_and_the_writer_lives(service, writer, running):
-    def broken():
+async def test_an_exception_is_a_failure_and_the_writer_lives(
+    service: Service, writer: RecordingWriter, running: trio.CancelScope
+) -> None:
+    def broken() -> None:
         raise RuntimeError("oops")
 
     writer.answers["freeze"] = broken
@@ -121,9 +131,11 @@ async def test_an_exception_is_a_failure_and_the_writer_lives(service, writer, r
     assert (await service.ask(EventKind.IDENTIFY))[0]
 
 
-async def test_abort_reaches_a_writer_whose_callback_still_runs(service, nursery):
+async def test_abort_reaches_a_writer_whose_callback_still_runs(
+    service: Service, nursery: trio.Nursery
+) -> None:
     class Slow(RecordingWriter):
-        async def on_freeze(self):
+        async def on_freeze(self) -> None:
             self.seen.append("freeze")
             await trio.sleep_forever()
 
@@ -141,11 +153,12 @@ async def test_abort_reaches_a_writer_whose_callback_still_runs(service, nursery
 
 
 async def test_a_service_that_dies_between_freeze_and_thaw_releases_the_writer(
-    service, writer, running, nursery
-):
+    service: Service, writer: RecordingWriter, running: trio.CancelScope, nursery: trio.Nursery
+) -> None:
     await service.ask(EventKind.FREEZE)
     service.scope.cancel()
     await until(lambda: "abort" in writer.seen)
+    await service.ended.wait()
     again = Service(service.path)
     await nursery.start(again.run)
     with trio.fail_after(5):
@@ -154,10 +167,13 @@ async def test_a_service_that_dies_between_freeze_and_thaw_releases_the_writer(
     assert writer.seen == ["start", "freeze", "abort", "identify"]
 
 
-async def test_a_service_that_dies_at_rest_aborts_nothing(service, writer, running, nursery):
+async def test_a_service_that_dies_at_rest_aborts_nothing(
+    service: Service, writer: RecordingWriter, running: trio.CancelScope, nursery: trio.Nursery
+) -> None:
     await service.ask(EventKind.FREEZE)
     await service.ask(EventKind.THAW)
     service.scope.cancel()
+    await service.ended.wait()
     again = Service(service.path)
     await nursery.start(again.run)
     with trio.fail_after(5):
@@ -165,20 +181,26 @@ async def test_a_service_that_dies_at_rest_aborts_nothing(service, writer, runni
     assert writer.seen == ["start", "freeze", "thaw"]
 
 
-async def test_leaving_between_freeze_and_thaw_releases_the_writer(service, writer, running):
+async def test_leaving_between_freeze_and_thaw_releases_the_writer(
+    service: Service, writer: RecordingWriter, running: trio.CancelScope
+) -> None:
     await service.ask(EventKind.FREEZE)
     running.cancel()
     await until(lambda: "stop" in writer.seen)
     assert writer.seen == ["start", "freeze", "abort", "stop"]
 
 
-async def test_leaving_at_rest_aborts_nothing(service, writer, running):
+async def test_leaving_at_rest_aborts_nothing(
+    service: Service, writer: RecordingWriter, running: trio.CancelScope
+) -> None:
     running.cancel()
     await until(lambda: "stop" in writer.seen)
     assert writer.seen == ["start", "stop"]
 
 
-async def test_a_freeze_without_a_thaw_ends_at_the_writers_limit(service, writer, running):
+async def test_a_freeze_without_a_thaw_ends_at_the_writers_limit(
+    service: Service, writer: RecordingWriter, running: trio.CancelScope
+) -> None:
     writer.freeze_limit_ms = 200
     await service.ask(EventKind.FREEZE)
     await until(lambda: "abort" in writer.seen)
@@ -192,11 +214,13 @@ async def test_a_freeze_without_a_thaw_ends_at_the_writers_limit(service, writer
     assert (await service.ask(EventKind.THAW))[0]
 
 
-async def test_a_service_that_comes_later_is_waited_for(tmp_path, writer, nursery):
+async def test_a_service_that_comes_later_is_waited_for(
+    tmp_path: Path, writer: RecordingWriter, nursery: trio.Nursery
+) -> None:
     started = trio.Event()
     path = tmp_path / "late.sock"
 
-    async def run():
+    async def run() -> None:
         await nursery.start(partial(run_writer, writer, socket_path=path))
         started.set()
 
@@ -209,14 +233,18 @@ async def test_a_service_that_comes_later_is_waited_for(tmp_path, writer, nurser
     assert late.identities
 
 
-async def test_a_writer_that_is_refused_ends_with_the_reason(service, writer):
+async def test_a_writer_that_is_refused_ends_with_the_reason(
+    service: Service, writer: RecordingWriter
+) -> None:
     service.refusal = AccessDenied("not for you")
     with pytest.raises(AccessDenied, match="not for you"):
         await run_writer(writer, socket_path=service.path)
     assert writer.seen == ["start", "stop"]
 
 
-async def test_an_answer_that_comes_too_late_ends_nothing(service, writer, running):
+async def test_an_answer_that_comes_too_late_ends_nothing(
+    service: Service, writer: RecordingWriter, running: trio.CancelScope
+) -> None:
     late = replace(event(EventKind.PREPARE_SNAPSHOT), event_id="nobody-waits")
     service._send.send_nowait(late)
     assert (await service.ask(EventKind.IDENTIFY))[0]
