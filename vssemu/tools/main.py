@@ -2,9 +2,14 @@
 
 import click
 
+from vssemu.tools.array import array
 from vssemu.tools.doctor import doctor
 from vssemu.tools.lab import lab
 from vssemu.tools.output import ReportingGroup
+from vssemu.tools.provider import provider
+from vssemu.tools.vds import vds
+from vssemu.tools.vssadmin import vssadmin
+from vssemu.tools.writer import writer
 
 
 @click.group(cls=ReportingGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -15,3 +20,8 @@ def main() -> None:
 
 main.add_command(doctor)
 main.add_command(lab)
+main.add_command(array)
+main.add_command(provider)
+main.add_command(writer)
+main.add_command(vds)
+main.add_command(vssadmin)
