@@ -255,6 +255,7 @@ class HostAgent:
         """Turn a copy into a plain read-only volume; its device object stays. Idempotent."""
         async with self.lock:
             row = self.copies.get(snapshot_id).row
+            await self.storage.set_independent([self.topology.lun(row.lun).information])
             for volume in self.topology.volumes_on(row.lun):
                 if volume.facts.extent == row.extent:
                     flags = volume.facts.flags & GptFlags.READ_ONLY
@@ -295,3 +296,4 @@ class HostAgent:
                     raise Unexpected(f"{record.describe()} has no NAA identifier")
                 self.catalog.remember_lun(lun, record)
                 self.catalog.mark_import_failed(lun, set_id)
+            await self.storage.set_import_failed(luns)

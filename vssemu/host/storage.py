@@ -28,6 +28,14 @@ class Storage(Protocol):
         """Delete a copy for good; idempotent."""
         ...
 
+    async def set_independent(self, records: Sequence[LunInformation]) -> None:
+        """Note that a set was broken: its copies are plain LUNs from now on."""
+        ...
+
+    async def set_import_failed(self, records: Sequence[LunInformation]) -> None:
+        """Note that copies of this host's failed import wait for their clean-up."""
+        ...
+
 
 class ArrayStorage:
     """`Storage` over the host's line to the array. Raises as `ArrayLink.call`."""
@@ -50,3 +58,11 @@ class ArrayStorage:
     async def reclaim(self, record: LunInformation) -> None:
         """Delete a copy for good; idempotent."""
         await self._link.call(array.reclaim, record)
+
+    async def set_independent(self, records: Sequence[LunInformation]) -> None:
+        """Note that a set was broken: its copies are plain LUNs from now on."""
+        await self._link.call(array.set_independent, list(records))
+
+    async def set_import_failed(self, records: Sequence[LunInformation]) -> None:
+        """Note that copies of this host's failed import wait for their clean-up."""
+        await self._link.call(array.set_import_failed, list(records))

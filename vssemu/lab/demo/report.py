@@ -1,0 +1,69 @@
+"""What the demo prints: a line and a figure for each step, and the summary."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(slots=True)
+class Line:
+    """A step in progress; `say` gives its figure."""
+
+    figure: str = ""
+
+    def say(self, figure: str) -> None:
+        """Set the figure that stands at the end of the step's line."""
+        self.figure = figure
+
+
+@dataclass(slots=True)
+class Report:
+    """Steps with their times, and what is summed up at the end."""
+
+    console: Console = field(default_factory=lambda: Console(highlight=False))
+    times: list[tuple[str, float]] = field(default_factory=list)
+    facts: list[tuple[str, str]] = field(default_factory=list)
+
+    @staticmethod
+    def now() -> float:
+        """Return a moment, to measure with."""
+        return time.monotonic()
+
+    def heading(self, text: str) -> None:
+        """Print a heading."""
+        self.console.print(f"\n[bold]{text}[/bold]")
+
+    @contextmanager
+    def step(self, mark: str, text: str) -> Iterator[Line]:
+        """Time the block as one step and print its line when it is done."""
+        line = Line()
+        begin = time.monotonic()
+        with self.console.status(f"{mark}  {text}"):
+            yield line
+        seconds = time.monotonic() - begin
+        self.times.append((f"{mark} {text}", seconds))
+        self.console.print(f"  {mark:>2}  {text}", style="green", end="")
+        self.console.print(f"  {line.figure}  [dim]{seconds:.2f} s[/dim]")
+
+    def fact(self, name: str, figure: str) -> None:
+        """Keep a figure for the summary."""
+        self.facts.append((name, figure))
+
+    def summary(self) -> None:
+        """Print times and figures."""
+        self.heading("Summary")
+        times = Table(box=None, pad_edge=False, show_header=False)
+        for name, seconds in self.times:
+            times.add_row(f"  {name}", f"{seconds:6.2f} s")
+        times.add_row(
+            "  [bold]in all[/bold]", f"[bold]{sum(s for _, s in self.times):6.2f} s[/bold]"
+        )
+        self.console.print(times)
+        facts = Table(box=None, pad_edge=False, show_header=False)
+        for name, figure in self.facts:
+            facts.add_row(f"  {name}", figure)
+        self.console.print(facts)

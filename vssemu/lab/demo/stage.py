@@ -1,0 +1,124 @@
+"""The demo's stage: a lab of three hosts, a work directory, programs that run on hosts."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vssemu.api import blocking
+from vssemu.lab import enter
+from vssemu.lab.config import LabConfig, VolumeSpec
+from vssemu.lab.lab import Lab
+from vssemu.lab.waiting import until
+from vssemu.linux import run
+from vssemu.vss.errors import Fail
+
+HOSTS = ("systemOne", "systemTwo", "systemThree")
+LUN_SIZE = 2 << 30
+PROGRAM_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A running lab and a directory that its hosts share. work: gone at the demo's end."""
+
+    lab: Lab
+    work: Path
+
+    def vss(self, host: str) -> blocking.Vss:
+        """Connect to a host's VSS service, as a requester on it would."""
+        return blocking.connect(enter.inside(self.lab.paths, host, "/run/vssemu/vss.sock"))
+
+    def command(self, host: str, *argv: str | Path) -> list[str]:
+        """Return the command line that runs a program on a host."""
+        name = self.lab.paths.name
+        own = [sys.executable, "-m", "vssemu", "lab", "exec", "--name", name]
+        return [*own, host, "--", *map(str, argv)]
+
+    def run(self, host: str, *argv: str | Path, env: dict[str, str] | None = None) -> str:
+        """Run a program on a host and return what it printed. Raises ProgramFailed."""
+        return run.run(self.command(host, *argv), timeout=PROGRAM_SECONDS, env=env).stdout
+
+    def module(self, host: str, name: str, *arguments: str | Path) -> str:
+        """Run a module of ours on a host and return what it printed."""
+        return self.run(host, sys.executable, "-m", name, *arguments)
+
+    @contextmanager
+    def background(self, host: str, name: str, *arguments: str | Path) -> Iterator[None]:
+        """Run a module of ours on a host while the block runs, then end it by SIGTERM."""
+        log = (self.work / f"{name}.log").open("ab")
+        child = run.spawn(
+            self.command(host, sys.executable, "-m", name, *arguments),
+            stdout=log.fileno(),
+            stderr=log.fileno(),
+        )
+        try:
+            yield
+        finally:
+            child.send_signal(signal.SIGTERM)
+            child.wait(timeout=PROGRAM_SECONDS)
+            log.close()
+
+    def last_creation(self, host: str) -> dict[str, Any]:
+        """Return what the host's event log says of the creation that ended last."""
+        log = self.lab.paths.host_state(host) / "var/events.jsonl"
+        events = [json.loads(line) for line in log.read_text().splitlines()]
+        return next(e for e in reversed(events) if e["kind"] == "creation")
+
+
+@contextmanager
+def stage(name: str) -> Iterator[Stage]:
+    """Bring the demo's lab up and take it, and its files, away at the end."""
+    lab = Lab(name)
+    lab.down()
+    with tempfile.TemporaryDirectory(prefix=f"vssemu-{name}-") as work:
+        try:
+            volume = VolumeSpec(letter="F", size=LUN_SIZE)
+            lab.up(LabConfig(name=name, hosts=HOSTS, volumes=(volume,)))
+            yield Stage(lab=lab, work=Path(work))
+        finally:
+            lab.down()
+
+
+def leftovers(name: str) -> list[str]:
+    """Return what the lab left on this machine: mounts, loop devices, groups, directories."""
+    mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if name in line]
+    loops = [
+        str(path.parent.parent.name)
+        for path in Path("/sys/block").glob("loop*/loop/backing_file")
+        if f"/{name}/" in _text(path)
+    ]
+    directories = [str(d) for d in (Lab(name).paths.state, Lab(name).paths.run) if d.exists()]
+    return [*mounts, *loops, *directories]
+
+
+def _text(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text()
+    return ""
+
+
+def require_programs(*programs: str) -> None:
+    """Raise Fail unless the programs are installed."""
+    missing = [p for p in programs if shutil.which(p) is None]
+    if missing:
+        raise Fail(f"{', '.join(missing)}: not installed", hint="make setup, or vssemu doctor")
+
+
+def wait_for(condition: Any, what: str) -> None:
+    """Return when the condition holds. Raises Fail naming what did not come."""
+    if not until(condition, seconds=PROGRAM_SECONDS):
+        raise Fail(f"{what} did not come within {PROGRAM_SECONDS:g} s")
+
+
+def is_root() -> bool:
+    """Tell whether labs can be run."""
+    return os.geteuid() == 0
