@@ -10,7 +10,8 @@ Three connections, because each can do only one of these things at a time:
 Stopped means: write lock held; every committed transaction is in the database file (or, where
 a reader of the application holds the checkpoint back, still in the -wal as well, which a copy
 of the volume has too); in a rollback-journal database there is no hot journal.
-No connection of ours ever changes what the database says.
+No connection of ours ever changes what the database says. Nothing else in this process may
+open the file: closing it, whoever opened it, drops the locks that SQLite holds here.
 Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/lockingv3.html.
 """
 
