@@ -11,8 +11,8 @@ from uuid import UUID
 from vssemu.api import disks
 from vssemu.api import requester as table
 from vssemu.api.blocking import Async, BackupComponents, Vss
-from vssemu.vss.attributes import Attribute, Context, context_of
-from vssemu.vss.errors import ObjectNotFound
+from vssemu.vss.attributes import CONTEXT_BITS, Attribute, Context, context_of
+from vssemu.vss.errors import InvalidArgument, ObjectNotFound
 from vssemu.vss.host import GptFlags, Volume
 from vssemu.vss.hresult import Hresult
 from vssemu.vss.snapshot import SnapshotProperties, from_filetime
@@ -24,7 +24,8 @@ class ShadowFacts:
 
     device_object, raw_device: paths without a trailing slash; raw_device is empty when
     device_object is. attributes: names of VSS_VOLUME_SNAPSHOT_ATTRIBUTES without their prefix.
-    context, state: likewise, of VSS_SNAPSHOT_CONTEXT and VSS_SNAPSHOT_STATE. created: UTC.
+    context, state: likewise, of VSS_SNAPSHOT_CONTEXT (hexadecimal when the bits name none) and
+    VSS_SNAPSHOT_STATE. created: UTC.
     luns: the names of the LUNs it lies on.
     """
 
@@ -83,11 +84,19 @@ def _facts(copy: SnapshotProperties, luns: tuple[str, ...]) -> ShadowFacts:
         exposed_path=copy.exposed_path,
         provider_id=copy.provider_id,
         attributes=tuple(bit.name for bit in Attribute if bit in copy.attributes and bit.name),
-        context=context_of(copy.attributes).name,
+        context=_context(copy.attributes),
         state=copy.status.name,
         created=from_filetime(copy.creation_timestamp),
         luns=luns,
     )
+
+
+def _context(attributes: Attribute) -> str:
+    try:
+        return context_of(attributes).name
+    except InvalidArgument:
+        # A document made elsewhere may carry any bits, and one copy must not spoil the list.
+        return f"0x{attributes & CONTEXT_BITS:08x}"
 
 
 def raw_device(device_object: str) -> str:

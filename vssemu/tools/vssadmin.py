@@ -63,7 +63,8 @@ class Command:
 
 def main() -> None:
     """Run as the console script."""
-    sys.exit(run(sys.argv[1:]))
+    # By way of click, which ends quietly when the reader of a pipe has gone.
+    vssadmin(prog_name="vssadmin")
 
 
 @click.command(
@@ -99,7 +100,7 @@ def run(argv: Sequence[str]) -> int:
         _fail(f"Error: {error}", as_json=as_json)
         command = _COMMANDS.get(line.words)
         _fail("\n" + "\n".join(_usage_of(command) if command else _usage()), as_json=as_json)
-    except (VssError, RpcError, OSError, ValueError) as error:
+    except (VssError, RpcError, OSError) as error:
         if isinstance(error, BrokenPipeError):
             raise
         _fail(f"Error: {describe(error)}", as_json=as_json)
@@ -155,13 +156,12 @@ def _list_shadows(vss: Vss, line: Line, show: Print | None) -> None:
     if show is None:
         emit_json(found)
         return
-    places = {name: f"{_short(place_of(one))}" for name, one in volumes.items() if place_of(one)}
+    places = {name: _short(at) for name, one in volumes.items() if (at := place_of(one))}
     show(shadows_text(found, places, names) if found else [NOTHING])
 
 
-def _short(place: str | None) -> str:
+def _short(place: str) -> str:
     r"""Return a letter without its backslash, as the name in round brackets has it."""
-    place = place or ""
     return place[:2] if place[1:] == ":\\" else place
 
 
@@ -181,7 +181,7 @@ def _guid(line: Line, option: str) -> UUID:
     try:
         return parse_guid(line.options[option] or "")
     except ValueError:
-        raise UsageError(f"Invalid option value: /{option} takes an ID in braces.") from None
+        raise UsageError(f"Invalid option value: /{option} takes an ID.") from None
 
 
 def _volume_wanted(line: Line, volumes: Iterable[Volume]) -> str | None:

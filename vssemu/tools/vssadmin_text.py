@@ -42,12 +42,12 @@ _ATTRIBUTE_WORDS = (
     (Attribute.AUTORECOVER, "Auto recovered"),
 )
 _TYPES = {
-    Context.BACKUP: "Backup",
-    Context.FILE_SHARE_BACKUP: "FileShareBackup",
-    Context.NAS_ROLLBACK: "NASRollback",
-    Context.APP_ROLLBACK: "ApplicationRollback",
-    Context.CLIENT_ACCESSIBLE: "ClientAccessible",
-    Context.CLIENT_ACCESSIBLE_WRITERS: "ClientAccessibleWriters",
+    Context.BACKUP.name: "Backup",
+    Context.FILE_SHARE_BACKUP.name: "FileShareBackup",
+    Context.NAS_ROLLBACK.name: "NASRollback",
+    Context.APP_ROLLBACK.name: "ApplicationRollback",
+    Context.CLIENT_ACCESSIBLE.name: "ClientAccessible",
+    Context.CLIENT_ACCESSIBLE_WRITERS.name: "ClientAccessibleWriters",
 }
 _STATES = {
     WriterState.UNKNOWN: "Unknown",
@@ -85,7 +85,6 @@ def shadows_text(
         yield f"   Contained {count} shadow copies at creation time: {when}"
         for shadow in members:
             yield from _shadow(shadow, places, providers)
-        yield ""
 
 
 def _shadow(
@@ -101,7 +100,7 @@ def _shadow(
     yield f"         Originating Machine: {shadow.originating_machine}"
     yield f"         Service Machine: {shadow.service_machine}"
     yield f"         Provider: '{provider}'"
-    yield f"         Type: {_TYPES[Context[shadow.context]]}"
+    yield f"         Type: {_TYPES.get(shadow.context, 'Unknown')}"
     yield f"         Attributes: {words}"
     yield ""
 
