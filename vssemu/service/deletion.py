@@ -6,6 +6,8 @@ in the catalog, marked, until all of that is done: found so at a start, it is fi
 Source: IVssBackupComponents::DeleteSnapshots; IVssHardwareSnapshotProvider::OnLunEmpty.
 """
 
+from dataclasses import dataclass, field
+
 from vssemu.api.requester import Deleted
 from vssemu.service import copies, undo
 from vssemu.service.catalog import SetStatus, StoredCopy, StoredSet
@@ -62,27 +64,33 @@ async def delete_copy(parts: Parts, copy: StoredCopy, *, force: bool) -> None:
 async def end_set(parts: Parts, stored: StoredSet, why: str) -> None:
     """Delete a set whose time is over: its session ended, or the service started anew.
 
-    What cannot be deleted stays marked and is tried again at the next start. A set held for
-    its creator alone is given back once: the array keeps LUNs that another host imported.
+    What cannot be deleted stays marked and is tried again (`recovery.finish_deletions`). A set
+    held for its creator alone is given back once: the array keeps LUNs that another host
+    imported.
     """
-    if stored.status is SetStatus.HELD:
-        for copy in stored.copies:
-            await undo.best(
-                parts,
-                "give_back",
-                lambda copy=copy: _give_back_held(parts, copy),  # type: ignore[misc]
-            )
-        parts.catalog.remove_set(stored.set_id)
-    else:
+    held = stored.status is SetStatus.HELD
+    if not held:
         parts.catalog.set_status(stored.set_id, SetStatus.DELETING)
-        for copy in stored.copies:
-            await undo.best(
-                parts,
-                "delete_copy",
-                lambda copy=copy: delete_copy(parts, copy, force=False),  # type: ignore[misc]
-            )
     for copy in stored.copies:
-        _log(parts, stored, copy, why)
+        if await undo.best(parts, "delete_copy", _Deletion(parts, copy, held=held)):
+            _log(parts, stored, copy, why)
+    if held:
+        parts.catalog.remove_set(stored.set_id)
+
+
+@dataclass(frozen=True)
+class _Deletion:
+    """One copy's deletion as a step. held: it is not on this host."""
+
+    parts: Parts
+    copy: StoredCopy
+    held: bool = field(kw_only=True)
+
+    async def __call__(self) -> None:
+        if self.held:
+            await _give_back_held(self.parts, self.copy)
+        else:
+            await delete_copy(self.parts, self.copy, force=False)
 
 
 async def _give_back_held(parts: Parts, copy: StoredCopy) -> None:

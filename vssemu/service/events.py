@@ -35,8 +35,8 @@ class EventLog:
 
         A fact is not named `event`, `kind` or `time`.
         """
-        event = {"time": datetime.now(UTC).isoformat(), "kind": kind, **facts}
-        self._waiting.append(event)
+        plain: dict[str, Any] = msgspec.to_builtins(facts)
+        self._waiting.append({"time": datetime.now(UTC).isoformat(), "kind": kind, **plain})
         if not self._holds:
             self._flush()
 

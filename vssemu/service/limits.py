@@ -76,6 +76,7 @@ class Limits:
     LUNs; a limit is documented, its value is not. clean_up: undoing a creation or an import.
     recovery: per set, when the service starts. stop: ending all sessions at the stop; below the
     15 s after which a supervisor kills, and what is left is done at the next start.
+    retry: between two attempts to delete what was in use.
     """
 
     hold: float = 10.0
@@ -83,6 +84,7 @@ class Limits:
     clean_up: float = 120.0
     recovery: float = 60.0
     stop: float = 12.0
+    retry: float = 15.0
     writer: WriterLimits = field(default_factory=WriterLimits)
     provider: ProviderLimits = field(default_factory=ProviderLimits)
 

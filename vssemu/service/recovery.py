@@ -40,6 +40,22 @@ async def recover(parts: Parts) -> None:
         )
 
 
+async def finish_deletions(parts: Parts) -> None:
+    """Try again, for ever, to delete what could not be deleted.
+
+    A LUN is in use for as long as somebody has a file of its copy open.
+    """
+    while True:
+        await trio.sleep(parts.limits.retry)
+        for stored in parts.catalog.sets(SetStatus.DELETING):
+            await _end_again(parts, stored)
+
+
+async def _end_again(parts: Parts, stored: StoredSet) -> None:
+    with trio.move_on_after(parts.limits.recovery):
+        await deletion.end_set(parts, stored, "tried again")
+
+
 async def _undo_creation(parts: Parts, stored: StoredSet) -> None:
     await undo.best(parts, "clear_flags", lambda: sourceflags.restore(parts, stored.set_id))
     known = [copy for copy in stored.copies if copy.luns]

@@ -21,7 +21,7 @@ from vssemu.service.events import EventLog
 from vssemu.service.limits import Limits
 from vssemu.service.parts import Parts
 from vssemu.service.providers import ProviderHub, Start
-from vssemu.service.recovery import recover
+from vssemu.service.recovery import finish_deletions, recover
 from vssemu.service.registry import RegistryService, WriterService
 from vssemu.service.requester import RequesterService
 from vssemu.service.writers import WriterHub
@@ -94,6 +94,7 @@ async def open_service(
             )
             service = Service(parts, nursery)
             await recover(parts)
+            nursery.start_soon(finish_deletions, parts)
             try:
                 yield service
             finally:

@@ -3,8 +3,9 @@ import dataclasses
 import shutil
 import sqlite3
 import tempfile
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -28,36 +29,37 @@ from vssemu.vss.identity import ProviderId
 from vssemu.vss.provider import HostIdentity
 
 SHORT = Limits(
-    hold=0.4,
-    arrival=0.3,
-    clean_up=5.0,
-    recovery=5.0,
-    stop=5.0,
+    hold=1.0,
+    arrival=0.5,
+    clean_up=15.0,
+    recovery=15.0,
+    stop=15.0,
+    retry=0.2,
     writer=WriterLimits(
-        identify=0.5,
-        prepare_backup=0.5,
-        prepare_snapshot=0.5,
-        freeze=0.5,
-        thaw=0.5,
-        post_snapshot=0.5,
-        abort=0.5,
-        backup_complete=0.5,
-        backup_shutdown=0.5,
+        identify=1.5,
+        prepare_backup=3.0,
+        prepare_snapshot=3.0,
+        freeze=5.0,
+        thaw=3.0,
+        post_snapshot=3.0,
+        abort=3.0,
+        backup_complete=3.0,
+        backup_shutdown=3.0,
     ),
     provider=ProviderLimits(
-        start=1.0,
-        begin_prepare_snapshot=0.5,
-        end_prepare_snapshots=0.5,
-        pre_commit_snapshots=0.3,
-        commit_snapshots=5.0,
-        post_commit_snapshots=0.3,
-        pre_final_commit_snapshots=0.5,
-        post_final_commit_snapshots=0.5,
-        on_unload=0.5,
-        other=0.5,
+        start=5.0,
+        begin_prepare_snapshot=1.5,
+        end_prepare_snapshots=1.5,
+        pre_commit_snapshots=1.5,
+        commit_snapshots=10.0,
+        post_commit_snapshots=1.5,
+        pre_final_commit_snapshots=1.5,
+        post_final_commit_snapshots=1.5,
+        on_unload=1.5,
+        other=1.5,
     ),
 )
-
+"""Long enough for a machine under load: only tests in which something hangs wait for them."""
 
 PROVIDER = ProviderId(uuid4())
 
@@ -65,25 +67,27 @@ PROVIDER = ProviderId(uuid4())
 class Requester:
     """A requester over the real socket; `do_...` waits for the operation."""
 
-    def __init__(self, client, session):
+    def __init__(self, client: Any, session: Any) -> None:
         self.plain = client
         self.client = client.scoped(session)
         self.session = session
 
-    async def call(self, method, *args, **kwargs):
+    async def call(self, method: Any, *args: Any, **kwargs: Any) -> Any:
         return await self.client.call(method, *args, **kwargs)
 
-    async def finish(self, method):
+    async def finish(self, method: Any) -> Any:
         operation = await self.client.call(method)
         return await self.client.call(table.wait, operation, None)
 
-    async def done(self, method):
+    async def done(self, method: Any) -> Any:
         status = await self.finish(method)
         if status.hresult & 0x80000000:
             raise decode_error(dataclasses.asdict(status))
         return status.hresult
 
-    async def prepared(self, *volumes, context=0x20, components=(), writers=True):
+    async def prepared(
+        self, *volumes: Any, context: Any = 0x20, components: Any = (), writers: Any = True
+    ) -> Any:
         """Go on to just before DoSnapshotSet; return the copies' ids."""
         await self.call(table.initialize_for_backup)
         await self.call(table.set_context, context)
@@ -98,12 +102,12 @@ class Requester:
             await self.done(table.prepare_for_backup)
         return ids
 
-    async def created(self, *volumes, **options):
+    async def created(self, *volumes: Any, **options: Any) -> Any:
         ids = await self.prepared(*volumes, **options)
         await self.done(table.do_snapshot_set)
         return ids
 
-    async def close(self):
+    async def close(self) -> None:
         """Die: the connection ends without a word."""
         await self.plain.aclose()
 
@@ -111,22 +115,29 @@ class Requester:
 class Node:
     """One host with its service, its provider and its socket."""
 
-    def __init__(self, directory, array, name, letters, nursery, limits=SHORT):
+    def __init__(
+        self,
+        directory: Any,
+        array: Any,
+        name: Any,
+        letters: Any,
+        nursery: Any,
+        limits: Any = SHORT,
+    ) -> None:
         self.directory = directory
         self.array = array
         self.journal = array.journal
         self.host = MemoryHost(array, name, letters)
-        self.plan = {}
+        self.plan: dict[str, Any] = {}
         self.nursery = nursery
         self.limits = limits
         self.path = directory / f"{name}.sock"
         self.state = directory / name
         self.provider_id = PROVIDER
-        self.programs = []
-        self.clients = []
-        self.stack = None
+        self.programs: list[Any] = []
+        self.clients: list[Any] = []
 
-    def _start(self, stored):
+    def _start(self, stored: Any) -> Any:
         plan = self.plan.setdefault(stored.properties.name, {})
         double = ProviderDouble(self.array, self.host.name, plan)
         path = self.directory / f"{self.host.name}-p{len(self.programs)}.sock"
@@ -134,12 +145,11 @@ class Node:
         self.programs.append(program)
         return program
 
-    async def start(self):
-        self.stack = AsyncExitStack()
+    async def start(self) -> None:
         self.scope = trio.CancelScope()
         await self.nursery.start(self._run)
 
-    async def _run(self, task_status):
+    async def _run(self, task_status: Any) -> None:
         self.ended = trio.Event()
         try:
             with self.scope:
@@ -158,7 +168,7 @@ class Node:
         finally:
             self.ended.set()
 
-    async def _serve(self, task_status):
+    async def _serve(self, task_status: Any) -> None:
         await serve_unix(
             self.path,
             self.service.interfaces(),
@@ -172,13 +182,13 @@ class Node:
             task_status=task_status,
         )
 
-    async def stop(self):
+    async def stop(self) -> None:
         if not self.ended.is_set():
             await self.service.end_sessions()
         self.scope.cancel()
         await self.ended.wait()
 
-    async def crash(self):
+    async def crash(self) -> None:
         """End the service so that its catalog, host and array are as SIGKILL would leave them."""
         kept = sqlite3.connect(self.directory / "kept.db")
         self.service.parts.catalog._db.backup(kept)
@@ -197,10 +207,12 @@ class Node:
             setattr(self.host, name, value)
         self.array.copies = copies
 
-    async def connect(self):
+    async def connect(self) -> Any:
         return await client_trio.connect(self.path, decode_error=decode_error)
 
-    async def register(self, name="array", kind=ProviderType.HARDWARE, provider_id=None):
+    async def register(
+        self, name: Any = "array", kind: Any = ProviderType.HARDWARE, provider_id: Any = None
+    ) -> None:
         async with await self.connect() as client:
             await client.call(
                 registry_table.register_provider,
@@ -214,28 +226,28 @@ class Node:
                 {},
             )
 
-    async def requester(self):
+    async def requester(self) -> Any:
         client = await self.connect()
         # A client that nobody holds is closed, and its session with it.
         self.clients.append(client)
         return Requester(client, await client.call(table.open))
 
-    async def writer(self, name, **options):
+    async def writer(self, name: Any, **options: Any) -> Any:
         double = WriterDouble(self.journal, name, **options)
         await self.nursery.start(double.run, self.path)
         return double
 
-    def events(self, kind):
+    def events(self, kind: Any) -> Any:
         return [e for e in event_log.read(self.state / "events.jsonl") if e["kind"] == kind]
 
-    async def until(self, condition, seconds=5.0):
+    async def until(self, condition: Any, seconds: Any = 5.0) -> None:
         with trio.fail_after(seconds):
             while not condition():  # noqa: ASYNC110  (any condition, of any object)
                 await trio.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)
-def plain_log():
+def plain_log() -> Any:
     """Tracebacks as the service prints them, not with all local variables."""
     structlog.configure(
         processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
@@ -245,7 +257,7 @@ def plain_log():
 
 
 @pytest.fixture
-def short_directory():
+def short_directory() -> Any:
     # Socket addresses are 108 bytes long at most; pytest's own directories are longer.
     path = Path(tempfile.mkdtemp(prefix="vs-", dir="/tmp"))
     yield path
@@ -253,11 +265,11 @@ def short_directory():
 
 
 @pytest.fixture
-async def nodes(short_directory):
+async def nodes(short_directory: Any) -> Any:
     array = MemoryArray()
 
     @asynccontextmanager
-    async def running():
+    async def running() -> Any:
         async with trio.open_nursery() as nursery:
             one = Node(short_directory, array, "systemOne", "FGH", nursery)
             two = Node(short_directory, array, "systemTwo", "", nursery)
@@ -274,17 +286,17 @@ async def nodes(short_directory):
 
 
 @pytest.fixture
-def one(nodes):
+def one(nodes: Any) -> Any:
     return nodes[0]
 
 
 @pytest.fixture
-def two(nodes):
+def two(nodes: Any) -> Any:
     return nodes[1]
 
 
 @pytest.fixture
-async def requester(one):
+async def requester(one: Any) -> Any:
     return await one.requester()
 
 

@@ -6,6 +6,7 @@ writers, provider and host in one list. Real devices are in tests/rig.
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 from uuid import UUID
 
 import trio
@@ -55,7 +56,7 @@ class MemoryArray:
         self.next_id += 1
         return f"6{self.next_id:031x}"
 
-    def prepare(self, set_id, luns):
+    def prepare(self, set_id: Any, luns: Any) -> None:
         for lun in luns:
             source = digits(lun.information)
             mine = [c for c in self.copies.values() if c.set_id == set_id and c.source == source]
@@ -63,18 +64,18 @@ class MemoryArray:
                 naa = self.new_naa()
                 self.copies[naa] = Copy(record=record_of(naa), source=source, set_id=set_id)
 
-    def of_set(self, set_id):
+    def of_set(self, set_id: Any) -> Any:
         return [copy for copy in self.copies.values() if copy.set_id == set_id]
 
-    def commit(self, set_id):
+    def commit(self, set_id: Any) -> None:
         for copy in self.of_set(set_id):
             copy.state = "committed"
 
-    def drop(self, set_id):
+    def drop(self, set_id: Any) -> None:
         for naa in [naa for naa, copy in self.copies.items() if copy.set_id == set_id]:
             del self.copies[naa]
 
-    def claim(self, records, host):
+    def claim(self, records: Any, host: Any) -> None:
         for record in records:
             copy = self.copies.get(digits(record))
             if copy is None or copy.state != "committed":
@@ -83,12 +84,12 @@ class MemoryArray:
                 )
             copy.state, copy.owner = "claimed", host
 
-    def reclaim(self, record, host):
+    def reclaim(self, record: Any, host: Any) -> None:
         copy = self.copies.get(digits(record))
         if copy is not None and copy.owner in (None, host):
             del self.copies[digits(record)]
 
-    def visible_to(self, host):
+    def visible_to(self, host: Any) -> Any:
         return [copy for copy in self.copies.values() if copy.owner == host]
 
 
@@ -116,7 +117,7 @@ class MemoryHost:
         self.numbers = 0
         self.known = {f"{letter}:\\": self._volume(letter) for letter in letters}
 
-    def _volume(self, letter, lun=None):
+    def _volume(self, letter: Any, lun: Any = None) -> Any:
         naa = lun or f"6{ord(letter):031x}"
         guid = UUID(int=ord(letter))
         return Volume(
@@ -137,39 +138,39 @@ class MemoryHost:
             ),
         )
 
-    def share_lun(self, first, second):
+    def share_lun(self, first: Any, second: Any) -> None:
         """Put the second volume on the first one's LUN, behind it."""
         lun = self.known[f"{first}:\\"].luns[0]
         other = replace(lun, extents=(Extent(offset=100 * MIB, length=64 * MIB),))
         known = self.known[f"{second}:\\"]
         self.known[f"{second}:\\"] = replace(known, luns=(other,))
 
-    def machine(self):
+    def machine(self) -> Any:
         return self.name
 
-    async def volumes(self):
+    async def volumes(self) -> Any:
         return [
             replace(volume, flags=self.flags.get(volume.name, volume.flags))
             for volume in self.known.values()
         ]
 
-    async def volume(self, name):
+    async def volume(self, name: Any) -> Any:
         for volume in await self.volumes():
             if name in (volume.name, *volume.letters):
                 return volume
         raise ObjectNotFound(f"{name} is no volume", item=name)
 
-    async def check_can_hold(self, volume):
+    async def check_can_hold(self, volume: Any) -> None:
         if volume.name in self.refused:
             raise VolumeNotSupported(f"{volume.name} cannot be held", item=volume.name)
 
-    async def set_flags(self, volumes, flags):
+    async def set_flags(self, volumes: Any, flags: Any) -> None:
         for volume in volumes:
             self.flags[volume.name] = flags
             self.journal.append(f"host: flags {volume.letters[0]} {int(flags) >> 60:x}")
 
     @asynccontextmanager
-    async def hold(self, volumes, limit):
+    async def hold(self, volumes: Any, limit: Any) -> Any:
         held = Held(volumes=tuple(volume.name for volume in volumes))
         begun = trio.current_time()
         self.journal.append("host: hold")
@@ -184,10 +185,10 @@ class MemoryHost:
         if window.cancelled_caught:
             raise HoldWritesTimeout(f"held for {limit} s")
 
-    async def rescan(self):
+    async def rescan(self) -> None:
         self.journal.append("host: rescan")
 
-    def _here(self, record):
+    def _here(self, record: Any) -> Any:
         naa = digits(record)
         hidden = naa in self.hide or naa in self.detached
         for copy in self.array.visible_to(self.name):
@@ -195,7 +196,7 @@ class MemoryHost:
                 return Lun(device_name=f"/dev/{naa}", information=copy.record)
         return None
 
-    async def wait_arrival(self, expected, limit):
+    async def wait_arrival(self, expected: Any, limit: Any) -> Any:
         deadline = trio.current_time() + limit
         while True:
             found = [lun for lun in map(self._here, expected) if lun is not None]
@@ -203,10 +204,10 @@ class MemoryHost:
                 return found
             await trio.sleep(0.01)
 
-    async def give_new_identity(self, luns):
+    async def give_new_identity(self, luns: Any) -> None:
         self.journal.append(f"host: identity {len(luns)}")
 
-    async def surface(self, copy):
+    async def surface(self, copy: Any) -> Any:
         if any(self._here(record) is None for record in copy.luns):
             raise MissingVolume(f"{copy.snapshot_id} is not here")
         if copy.snapshot_id not in self.objects:
@@ -216,31 +217,31 @@ class MemoryHost:
         self.journal.append("host: surface")
         return self.objects[copy.snapshot_id]
 
-    async def update_properties(self, snapshot_id, properties_json):
+    async def update_properties(self, snapshot_id: Any, properties_json: Any) -> None:
         self.properties[snapshot_id] = properties_json
 
-    async def retire(self, snapshot_id):
+    async def retire(self, snapshot_id: Any) -> None:
         if self.objects.pop(snapshot_id, None):
             self.journal.append("host: retire")
         self.exposed.pop(snapshot_id, None)
 
-    async def release(self, snapshot_id):
+    async def release(self, snapshot_id: Any) -> None:
         self.released.add(snapshot_id)
         self.journal.append("host: release copy")
 
-    async def remove(self, luns):
+    async def remove(self, luns: Any) -> None:
         for record in luns:
             self.detached.add(digits(record))
             self.journal.append("host: remove")
 
-    async def expose(self, snapshot_id, target):
+    async def expose(self, snapshot_id: Any, target: Any) -> Any:
         self.exposed[snapshot_id] = target
         return target
 
-    async def unexpose(self, snapshot_id):
+    async def unexpose(self, snapshot_id: Any) -> None:
         del self.exposed[snapshot_id]
 
-    async def mark_import_failed(self, luns, set_id):
+    async def mark_import_failed(self, luns: Any, set_id: Any) -> None:
         for record in luns:
             self.failed[digits(record)] = set_id
 
@@ -253,7 +254,7 @@ class RawAnswer(Exception):
         self.code = code
 
 
-def encode_any(error: Exception):
+def encode_any(error: Exception) -> Any:
     if isinstance(error, RawAnswer):
         return {
             "hresult": error.code,
@@ -271,14 +272,14 @@ class ProviderDouble:
     plan: method name to an exception, `hang`, `die`, or an async function.
     """
 
-    def __init__(self, array: MemoryArray, host: str, plan: dict) -> None:
+    def __init__(self, array: MemoryArray, host: str, plan: dict[str, Any]) -> None:
         self.array = array
         self.host = host
         self.plan = plan
         self.current: UUID | None = None
-        self.program: InProcessProgram | None = None
+        self.program: Any = None
 
-    async def _do(self, name):
+    async def _do(self, name: Any) -> None:
         self.array.journal.append(f"provider: {name}")
         action = self.plan.get(name)
         if action == "hang":
@@ -291,47 +292,49 @@ class ProviderDouble:
         elif action is not None:
             await action()
 
-    async def on_load(self, caller, host, config):
+    async def on_load(self, caller: Any, host: Any, config: Any) -> None:
         await self._do("OnLoad")
 
-    async def on_unload(self, caller, force):
+    async def on_unload(self, caller: Any, force: Any) -> Any:
         await self._do("OnUnload")
         return True
 
-    async def are_luns_supported(self, caller, context, luns):
+    async def are_luns_supported(self, caller: Any, context: Any, luns: Any) -> Any:
         await self._do("AreLunsSupported")
         return Supported(supported=not self.plan.get("refuses"), luns=tuple(luns))
 
-    async def begin_prepare_snapshot(self, caller, set_id, snapshot_id, context, luns):
+    async def begin_prepare_snapshot(
+        self, caller: Any, set_id: Any, snapshot_id: Any, context: Any, luns: Any
+    ) -> Any:
         await self._do("BeginPrepareSnapshot")
         self.array.prepare(set_id, luns)
         return luns
 
-    async def end_prepare_snapshots(self, caller, set_id):
+    async def end_prepare_snapshots(self, caller: Any, set_id: Any) -> None:
         await self._do("EndPrepareSnapshots")
 
-    async def pre_commit_snapshots(self, caller, set_id):
+    async def pre_commit_snapshots(self, caller: Any, set_id: Any) -> None:
         await self._do("PreCommitSnapshots")
 
-    async def commit_snapshots(self, caller, set_id):
+    async def commit_snapshots(self, caller: Any, set_id: Any) -> None:
         await self._do("CommitSnapshots")
         self.array.commit(set_id)
 
-    async def post_commit_snapshots(self, caller, set_id, count):
+    async def post_commit_snapshots(self, caller: Any, set_id: Any, count: Any) -> None:
         await self._do("PostCommitSnapshots")
         self.plan["set"] = set_id
 
-    async def pre_final_commit_snapshots(self, caller, set_id):
+    async def pre_final_commit_snapshots(self, caller: Any, set_id: Any) -> None:
         await self._do("PreFinalCommitSnapshots")
 
-    async def post_final_commit_snapshots(self, caller, set_id):
+    async def post_final_commit_snapshots(self, caller: Any, set_id: Any) -> None:
         await self._do("PostFinalCommitSnapshots")
 
-    async def abort_snapshots(self, caller, set_id):
+    async def abort_snapshots(self, caller: Any, set_id: Any) -> None:
         await self._do("AbortSnapshots")
         self.array.drop(set_id)
 
-    async def get_target_luns(self, caller, sources):
+    async def get_target_luns(self, caller: Any, sources: Any) -> Any:
         await self._do("GetTargetLuns")
         mine = self.array.of_set(self.plan["set"])
         return [
@@ -339,30 +342,32 @@ class ProviderDouble:
             for source in sources
         ]
 
-    async def locate_luns(self, caller, luns):
+    async def locate_luns(self, caller: Any, luns: Any) -> None:
         await self._do("LocateLuns")
         self.array.claim(luns, self.host)
 
-    async def fill_in_lun_info(self, caller, lun):
+    async def fill_in_lun_info(self, caller: Any, lun: Any) -> Any:
         await self._do("FillInLunInfo")
         known = digits(lun.information) in self.array.copies
         return Supported(supported=known, luns=(lun,))
 
-    async def on_lun_empty(self, caller, lun):
+    async def on_lun_empty(self, caller: Any, lun: Any) -> None:
         await self._do("OnLunEmpty")
         self.array.reclaim(lun.information, self.host)
 
-    async def on_lun_state_change(self, caller, snapshots, originals, flags):
+    async def on_lun_state_change(
+        self, caller: Any, snapshots: Any, originals: Any, flags: Any
+    ) -> None:
         await self._do("OnLunStateChange")
 
-    async def resync_luns(self, caller, sources, targets, reply):
+    async def resync_luns(self, caller: Any, sources: Any, targets: Any, reply: Any) -> None:
         await self._do("ResyncLuns")
 
 
 class InProcessProgram:
     """A provider's program as a task that listens on a socket."""
 
-    def __init__(self, provider: ProviderDouble, path, nursery: trio.Nursery) -> None:
+    def __init__(self, provider: ProviderDouble, path: Any, nursery: trio.Nursery) -> None:
         self.provider = provider
         self.path = path
         self.scope = trio.CancelScope()
@@ -371,8 +376,8 @@ class InProcessProgram:
         provider.program = self
         nursery.start_soon(self._serve)
 
-    async def _serve(self):
-        async def started():
+    async def _serve(self) -> None:
+        async def started() -> None:
             await nursery.start(
                 lambda task_status: serve_unix(
                     self.path,
@@ -395,20 +400,20 @@ class InProcessProgram:
             self.ended.set()
 
     @property
-    def is_alive(self):
+    def is_alive(self) -> Any:
         return not self.ended.is_set()
 
-    async def watch(self):
+    async def watch(self) -> None:
         await self.ended.wait()
 
-    async def connection(self):
+    async def connection(self) -> Any:
         await self.listening.wait()
         return await client_trio.connect(self.path, decode_error=ProviderAnswer)
 
-    def give_back(self, client):
+    def give_back(self, client: Any) -> None:
         client._channel._sock.close()
 
-    async def kill(self):
+    async def kill(self) -> None:
         self.scope.cancel()
         with trio.CancelScope(shield=True):
             await self.ended.wait()

@@ -1,5 +1,7 @@
 """One creation: the order of events, the wrong orders, one at a time."""
 
+from typing import Any
+
 import pytest
 import trio
 
@@ -21,7 +23,9 @@ from vssemu.vss.hresult import Hresult
 from vssemu.vss.identity import ProviderId
 
 
-async def test_the_events_of_a_transportable_creation_come_in_the_documented_order(one):
+async def test_the_events_of_a_transportable_creation_come_in_the_documented_order(
+    one: Any,
+) -> None:
     await one.writer("system", level=ApplicationLevel.SYSTEM)
     await one.writer("back", level=ApplicationLevel.BACK_END)
     await one.writer("front", level=ApplicationLevel.FRONT_END)
@@ -57,10 +61,10 @@ async def test_the_events_of_a_transportable_creation_come_in_the_documented_ord
     ]
 
 
-def collapse(journal):
+def collapse(journal: Any) -> Any:
     """Put neighbouring lines about one writer event into a set: writers hear it at once."""
     together = {"PrepareSnapshot", "Thaw", "PostSnapshot"}
-    lines = []
+    lines: list[Any] = []
     for line in journal:
         who, _, what = line.partition(": ")
         if who not in ("provider", "host") and what in together:
@@ -73,7 +77,9 @@ def collapse(journal):
     return lines
 
 
-async def test_a_set_that_is_not_transportable_comes_up_on_its_creator(one, requester):
+async def test_a_set_that_is_not_transportable_comes_up_on_its_creator(
+    one: Any, requester: Any
+) -> None:
     writer = await one.writer("files")
     (copy,) = await requester.prepared("F:\\", context=0)
     one.journal.clear()
@@ -101,7 +107,9 @@ async def test_a_set_that_is_not_transportable_comes_up_on_its_creator(one, requ
     ]
 
 
-async def test_the_document_of_a_transportable_set_carries_what_an_import_needs(one, requester):
+async def test_the_document_of_a_transportable_set_carries_what_an_import_needs(
+    one: Any, requester: Any
+) -> None:
     ids = await requester.created("F:\\", "G:\\")
     document = BackupComponentsDocument.parse(await requester.call(table.save_as_xml))
     description = document.snapshot_set_description()
@@ -116,13 +124,15 @@ async def test_the_document_of_a_transportable_set_carries_what_an_import_needs(
         await requester.call(table.get_snapshot_properties, ids[0])
 
 
-async def test_a_copy_has_no_properties_before_it_is_created(one, requester):
+async def test_a_copy_has_no_properties_before_it_is_created(one: Any, requester: Any) -> None:
     (copy,) = await requester.prepared("F:\\", context=0)
     with pytest.raises(ObjectNotFound):
         await requester.call(table.get_snapshot_properties, copy)
 
 
-async def test_volumes_on_a_shared_lun_get_their_flags_and_one_copy_of_the_lun(one, requester):
+async def test_volumes_on_a_shared_lun_get_their_flags_and_one_copy_of_the_lun(
+    one: Any, requester: Any
+) -> None:
     one.host.share_lun("F", "G")
     one.journal.clear()
     await requester.created("F:\\", context=0x30, writers=False)
@@ -131,7 +141,7 @@ async def test_volumes_on_a_shared_lun_get_their_flags_and_one_copy_of_the_lun(o
     assert len(one.array.copies) == 1
 
 
-async def test_a_second_requester_is_refused_until_the_first_is_done(one):
+async def test_a_second_requester_is_refused_until_the_first_is_done(one: Any) -> None:
     first, second = await one.requester(), await one.requester()
     await first.prepared("F:\\", writers=False, context=0x30)
     await second.call(table.initialize_for_backup)
@@ -141,7 +151,7 @@ async def test_a_second_requester_is_refused_until_the_first_is_done(one):
     assert await second.call(table.start_snapshot_set)
 
 
-async def test_the_slot_is_free_after_a_failed_creation(one):
+async def test_the_slot_is_free_after_a_failed_creation(one: Any) -> None:
     first, second = await one.requester(), await one.requester()
     await first.prepared("F:\\", writers=False, context=0x30)
     one.plan["array"]["CommitSnapshots"] = RuntimeError("broken")
@@ -151,7 +161,7 @@ async def test_the_slot_is_free_after_a_failed_creation(one):
     await second.call(table.start_snapshot_set)
 
 
-async def test_the_slot_is_free_when_its_holder_aborts_releases_or_dies(one):
+async def test_the_slot_is_free_when_its_holder_aborts_releases_or_dies(one: Any) -> None:
     for way in ("abort", "release", "die"):
         holder, waiting = await one.requester(), await one.requester()
         await holder.call(table.initialize_for_backup)
@@ -202,8 +212,8 @@ WRONG = [
 
 @pytest.mark.parametrize(("steps", "method", "arguments"), WRONG)
 async def test_a_call_out_of_order_is_a_bad_state_and_has_no_effect(
-    one, requester, steps, method, arguments
-):
+    one: Any, requester: Any, steps: Any, method: Any, arguments: Any
+) -> None:
     ways = {
         "init": lambda: requester.call(table.initialize_for_backup),
         "start": lambda: requester.call(table.start_snapshot_set),
@@ -220,7 +230,9 @@ async def test_a_call_out_of_order_is_a_bad_state_and_has_no_effect(
     assert one.journal == []
 
 
-async def test_contexts_without_writers_send_no_event_and_refuse_writer_calls(one, requester):
+async def test_contexts_without_writers_send_no_event_and_refuse_writer_calls(
+    one: Any, requester: Any
+) -> None:
     writer = await one.writer("files")
     await requester.call(table.initialize_for_backup)
     await requester.call(table.set_context, 0x30)
@@ -238,7 +250,7 @@ async def test_contexts_without_writers_send_no_event_and_refuse_writer_calls(on
     assert writer.kinds == ["Identify"]
 
 
-async def test_an_empty_set_is_created_with_writers_and_refused_without(one):
+async def test_an_empty_set_is_created_with_writers_and_refused_without(one: Any) -> None:
     writer = await one.writer("files")
     first = await one.requester()
     await first.created(context=0)
@@ -249,7 +261,7 @@ async def test_an_empty_set_is_created_with_writers_and_refused_without(one):
         await second.call(table.do_snapshot_set)
 
 
-async def test_the_sixty_fifth_volume_is_refused_and_not_added(one, requester):
+async def test_the_sixty_fifth_volume_is_refused_and_not_added(one: Any, requester: Any) -> None:
     letters = [chr(code) for code in range(0x100, 0x100 + 65)]
     one.host.known |= {f"{letter}:\\": one.host._volume(letter) for letter in letters}
     await requester.call(table.initialize_for_backup)
@@ -263,7 +275,7 @@ async def test_the_sixty_fifth_volume_is_refused_and_not_added(one, requester):
     assert len(one.array.copies) == 64
 
 
-async def test_wrong_volumes_and_providers_get_their_codes(one, requester):
+async def test_wrong_volumes_and_providers_get_their_codes(one: Any, requester: Any) -> None:
     await requester.call(table.initialize_for_backup)
     with pytest.raises(BadState):
         await requester.call(table.add_to_snapshot_set, "F:\\")
@@ -294,14 +306,16 @@ async def test_wrong_volumes_and_providers_get_their_codes(one, requester):
         await requester.call(table.add_to_snapshot_set, one.host.known["F:\\"].name)
 
 
-async def test_the_administration_context_creates_nothing(one, requester):
+async def test_the_administration_context_creates_nothing(one: Any, requester: Any) -> None:
     await requester.call(table.initialize_for_backup)
     await requester.call(table.set_context, 0xFFFFFFFF)
     with pytest.raises(UnsupportedContext):
         await requester.call(table.start_snapshot_set)
 
 
-async def test_every_creation_leaves_one_event_with_its_phases_and_the_hold(one, requester):
+async def test_every_creation_leaves_one_event_with_its_phases_and_the_hold(
+    one: Any, requester: Any
+) -> None:
     await one.writer("files")
     await requester.created("F:\\")
     (event,) = one.events("creation")
@@ -314,11 +328,11 @@ async def test_every_creation_leaves_one_event_with_its_phases_and_the_hold(one,
     assert all(step["outcome"] == "ok" for step in event["steps"])
 
 
-async def test_nothing_is_logged_while_writes_are_held(one, requester):
+async def test_nothing_is_logged_while_writes_are_held(one: Any, requester: Any) -> None:
     path = one.state / "events.jsonl"
     sizes = []
 
-    async def look():
+    async def look() -> None:
         one.service.parts.log.record("noise")
         sizes.append(path.stat().st_size if path.exists() else 0)
         assert one.host.is_holding
@@ -331,7 +345,9 @@ async def test_nothing_is_logged_while_writes_are_held(one, requester):
     assert one.events("noise")
 
 
-async def test_the_status_of_an_operation_is_pending_then_finished(one, requester):
+async def test_the_status_of_an_operation_is_pending_then_finished(
+    one: Any, requester: Any
+) -> None:
     gate = trio.Event()
     one.plan["array"] = {"EndPrepareSnapshots": gate.wait}
     await requester.prepared("F:\\", writers=False, context=0x30)
@@ -349,7 +365,7 @@ async def test_the_status_of_an_operation_is_pending_then_finished(one, requeste
     assert again.hresult == Hresult.VSS_S_ASYNC_FINISHED
 
 
-async def test_a_cancelled_creation_is_undone_and_says_so_twice(one, requester):
+async def test_a_cancelled_creation_is_undone_and_says_so_twice(one: Any, requester: Any) -> None:
     writer = await one.writer("files")
     await requester.prepared("F:\\")
     one.plan["array"]["EndPrepareSnapshots"] = "hang"
@@ -366,7 +382,9 @@ async def test_a_cancelled_creation_is_undone_and_says_so_twice(one, requester):
         await requester.call(table.backup_complete)
 
 
-async def test_statuses_of_a_good_backup_go_from_waiting_to_stable(one, requester):
+async def test_statuses_of_a_good_backup_go_from_waiting_to_stable(
+    one: Any, requester: Any
+) -> None:
     await one.writer("files")
     await requester.created("F:\\")
     await requester.done(table.gather_writer_status)

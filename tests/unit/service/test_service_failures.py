@@ -1,6 +1,7 @@
 """Creations that fail: each provider call, each way; clients that die; nothing is left."""
 
 from contextlib import suppress
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -30,7 +31,7 @@ IN_DO = (
 VETO = ProviderFailure(Hresult.VSS_E_PROVIDER_VETO, "no room on the array")
 
 
-def is_clean(node):
+def is_clean(node: Any) -> None:
     """Nothing half done: flags back, no copy in the array or on the host, slot free."""
     flags = set(node.host.flags.values())
     assert flags <= {GptFlags.NONE}
@@ -42,7 +43,9 @@ def is_clean(node):
 
 @pytest.mark.parametrize("method", IN_DO)
 @pytest.mark.parametrize("way", ["raise", "veto", "hang", "die"])
-async def test_a_provider_that_fails_in_a_call_ends_the_set_and_leaves_nothing(one, method, way):
+async def test_a_provider_that_fails_in_a_call_ends_the_set_and_leaves_nothing(
+    one: Any, method: Any, way: Any
+) -> None:
     writer = await one.writer("files")
     requester = await one.requester()
     await requester.prepared("F:\\", context=0)
@@ -78,8 +81,8 @@ async def test_a_provider_that_fails_in_a_call_ends_the_set_and_leaves_nothing(o
 @pytest.mark.parametrize("method", IN_ADD)
 @pytest.mark.parametrize("way", ["raise", "veto", "hang", "die"])
 async def test_a_provider_that_fails_in_add_leaves_the_set_open_and_is_not_aborted(
-    one, requester, method, way
-):
+    one: Any, requester: Any, method: Any, way: Any
+) -> None:
     await requester.prepared(context=0, writers=False)
     actions = {"raise": RuntimeError("bug"), "veto": VETO, "hang": "hang", "die": "die"}
     one.plan.setdefault("array", {})[method] = actions[way]
@@ -95,8 +98,8 @@ async def test_a_provider_that_fails_in_add_leaves_the_set_open_and_is_not_abort
 
 @pytest.mark.parametrize("code", [1, 0x80004005, 0x8000FFFF, 0x80004004, 0x8004230B, 77])
 async def test_an_undocumented_code_is_translated_and_logged_with_method_and_number(
-    one, requester, code
-):
+    one: Any, requester: Any, code: Any
+) -> None:
     await requester.prepared("F:\\", context=0x30, writers=False)
     one.plan["array"]["PreCommitSnapshots"] = RawAnswer(code)
     status = await requester.finish(table.do_snapshot_set)
@@ -107,7 +110,7 @@ async def test_an_undocumented_code_is_translated_and_logged_with_method_and_num
     assert event["documented"] is False
 
 
-async def test_a_documented_code_reaches_the_requester_as_it_is(one, requester):
+async def test_a_documented_code_reaches_the_requester_as_it_is(one: Any, requester: Any) -> None:
     await requester.prepared(context=0x30, writers=False)
     failure = ProviderFailure(Hresult.VSS_E_INSUFFICIENT_STORAGE, "pool is full")
     one.plan.setdefault("array", {})["BeginPrepareSnapshot"] = failure
@@ -115,7 +118,7 @@ async def test_a_documented_code_reaches_the_requester_as_it_is(one, requester):
         await requester.call(table.add_to_snapshot_set, "F:\\")
 
 
-async def test_what_abort_answers_means_nothing(one, requester):
+async def test_what_abort_answers_means_nothing(one: Any, requester: Any) -> None:
     await requester.prepared("F:\\", context=0x30, writers=False)
     one.plan["array"]["CommitSnapshots"] = VETO
     one.plan["array"]["AbortSnapshots"] = RawAnswer(0x80004005)
@@ -124,8 +127,8 @@ async def test_what_abort_answers_means_nothing(one, requester):
 
 
 async def test_a_provider_that_hung_was_killed_and_a_new_program_serves_the_next_call(
-    one, requester
-):
+    one: Any, requester: Any
+) -> None:
     await requester.prepared("F:\\", context=0x30, writers=False)
     one.plan["array"]["CommitSnapshots"] = "hang"
     await requester.finish(table.do_snapshot_set)
@@ -134,7 +137,9 @@ async def test_a_provider_that_hung_was_killed_and_a_new_program_serves_the_next
     assert one.programs[1].is_alive
 
 
-async def test_writes_are_released_before_anything_is_undone_when_commit_hangs(one, requester):
+async def test_writes_are_released_before_anything_is_undone_when_commit_hangs(
+    one: Any, requester: Any
+) -> None:
     await requester.prepared("F:\\", context=0x30, writers=False)
     one.plan["array"]["CommitSnapshots"] = "hang"
     await requester.finish(table.do_snapshot_set)
@@ -143,7 +148,7 @@ async def test_writes_are_released_before_anything_is_undone_when_commit_hangs(o
     )
 
 
-async def test_one_failing_provider_fails_the_whole_set_of_two(one, requester):
+async def test_one_failing_provider_fails_the_whole_set_of_two(one: Any, requester: Any) -> None:
     other = ProviderId(uuid4())
     await one.register(name="second", provider_id=other)
     await requester.prepared(context=0x10, writers=False)
@@ -156,7 +161,9 @@ async def test_one_failing_provider_fails_the_whole_set_of_two(one, requester):
     is_clean(one)
 
 
-async def test_a_set_may_mix_providers_and_each_prepares_its_own_volume(one, requester):
+async def test_a_set_may_mix_providers_and_each_prepares_its_own_volume(
+    one: Any, requester: Any
+) -> None:
     other = ProviderId(uuid4())
     await one.register(name="second", provider_id=other)
     await requester.prepared(context=0x10, writers=False)
@@ -170,21 +177,23 @@ async def test_a_set_may_mix_providers_and_each_prepares_its_own_volume(one, req
 
 
 @pytest.mark.parametrize("method", [*IN_ADD, *IN_DO])
-async def test_a_client_that_dies_in_any_provider_call_leaves_nothing(one, method):
+async def test_a_client_that_dies_in_any_provider_call_leaves_nothing(
+    one: Any, method: Any
+) -> None:
     writer = await one.writer("files")
     requester = await one.requester()
     one.plan["array"] = {}
     if method in IN_ADD:
         await requester.prepared(context=0)
         one.plan["array"][method] = "hang"
-        step = (table.add_to_snapshot_set, "F:\\")
+        step: Any = (table.add_to_snapshot_set, "F:\\")
     else:
         await requester.prepared("F:\\", context=0)
         one.plan["array"][method] = "hang"
         step = (table.do_snapshot_set,)
     async with trio.open_nursery() as nursery:
 
-        async def run():
+        async def run() -> None:
             with suppress(RpcError):
                 await requester.call(*step)
 
@@ -203,7 +212,7 @@ async def test_a_client_that_dies_in_any_provider_call_leaves_nothing(one, metho
     await again.created("F:\\", context=0)
 
 
-async def test_a_client_that_dies_while_a_writer_prepares_leaves_nothing(one):
+async def test_a_client_that_dies_while_a_writer_prepares_leaves_nothing(one: Any) -> None:
     writer = await one.writer("files", plan={EventKind.PREPARE_SNAPSHOT: "hang"})
     requester = await one.requester()
     await requester.prepared("F:\\", context=0)
@@ -215,7 +224,7 @@ async def test_a_client_that_dies_while_a_writer_prepares_leaves_nothing(one):
     assert writer.kinds[-2:] == ["Abort", "BackupShutdown"]
 
 
-async def test_abort_backup_in_the_middle_of_a_creation_undoes_it(one):
+async def test_abort_backup_in_the_middle_of_a_creation_undoes_it(one: Any) -> None:
     writer = await one.writer("files")
     requester = await one.requester()
     await requester.prepared("F:\\", context=0)
@@ -230,11 +239,11 @@ async def test_abort_backup_in_the_middle_of_a_creation_undoes_it(one):
     is_clean(one)
 
 
-async def test_a_copy_that_looks_like_its_original_is_refused(one, requester):
+async def test_a_copy_that_looks_like_its_original_is_refused(one: Any, requester: Any) -> None:
     await requester.prepared("F:\\", context=0x30, writers=False)
     original = one.host.known["F:\\"].luns[0].lun.information
 
-    async def spoil():
+    async def spoil() -> None:
         for copy in one.array.copies.values():
             copy.record = original
 

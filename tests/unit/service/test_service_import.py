@@ -1,8 +1,11 @@
 """Import on the other host, use, deletion, break, exposure, the ends of sessions."""
 
+from typing import Any
+
 import pytest
 
 from vssemu.api import requester as table
+from vssemu.service.catalog import SetStatus
 from vssemu.vss.attributes import Attribute
 from vssemu.vss.enums import ObjectType, ProviderType
 from vssemu.vss.errors import (
@@ -20,26 +23,29 @@ from vssemu.vss.errors import (
     UnsupportedContext,
 )
 from vssemu.vss.hresult import Hresult
+from vssemu.vss.provider import ProviderFailure
 
 PERSISTENT = 0x29
 AUTO_RELEASE = 0x20
 
 
-async def document_of(one, *volumes, context=AUTO_RELEASE):
+async def document_of(one: Any, *volumes: Any, context: Any = AUTO_RELEASE) -> Any:
     """Create a transportable set; return its requester, the copies' ids and the document."""
     requester = await one.requester()
     ids = await requester.created(*volumes, context=context)
     return requester, ids, await requester.call(table.save_as_xml)
 
 
-async def importer(two, document, context=0xFFFFFFFF):
+async def importer(two: Any, document: Any, context: Any = 0xFFFFFFFF) -> Any:
     requester = await two.requester()
     await requester.call(table.initialize_for_backup, document)
     await requester.call(table.set_context, context)
     return requester
 
 
-async def test_an_imported_set_keeps_its_ids_and_says_where_it_comes_from(one, two):
+async def test_an_imported_set_keeps_its_ids_and_says_where_it_comes_from(
+    one: Any, two: Any
+) -> None:
     _, ids, document = await document_of(one, "F:\\", "G:\\")
     backup = await importer(two, document)
     two.journal.clear()
@@ -64,7 +70,7 @@ async def test_an_imported_set_keeps_its_ids_and_says_where_it_comes_from(one, t
     assert writers == []
 
 
-async def test_a_set_is_imported_once_here_and_once_anywhere(one, two):
+async def test_a_set_is_imported_once_here_and_once_anywhere(one: Any, two: Any) -> None:
     _, _, document = await document_of(one, "F:\\", context=PERSISTENT)
     await (await importer(two, document)).done(table.import_snapshots)
     with pytest.raises(ObjectAlreadyExists):
@@ -75,7 +81,9 @@ async def test_a_set_is_imported_once_here_and_once_anywhere(one, two):
     assert one.host.failed == {}
 
 
-async def test_an_import_after_a_break_is_refused_and_leaves_the_broken_lun_alone(one, two):
+async def test_an_import_after_a_break_is_refused_and_leaves_the_broken_lun_alone(
+    one: Any, two: Any
+) -> None:
     _, ids, document = await document_of(one, "F:\\", context=PERSISTENT)
     backup = await importer(two, document)
     await backup.done(table.import_snapshots)
@@ -87,7 +95,7 @@ async def test_an_import_after_a_break_is_refused_and_leaves_the_broken_lun_alon
     assert two.host.released == set(ids)
 
 
-async def test_a_missing_lun_gives_a_partial_import_and_a_success_code(one, two):
+async def test_a_missing_lun_gives_a_partial_import_and_a_success_code(one: Any, two: Any) -> None:
     _, ids, document = await document_of(one, "F:\\", "G:\\")
     hidden = next(iter(one.array.copies))
     two.host.hide.add(hidden)
@@ -98,11 +106,13 @@ async def test_a_missing_lun_gives_a_partial_import_and_a_success_code(one, two)
     assert two.host.failed == {}
 
 
-async def test_a_lun_that_does_not_match_its_record_is_listed_as_a_failed_import(one, two):
+async def test_a_lun_that_does_not_match_its_record_is_listed_as_a_failed_import(
+    one: Any, two: Any
+) -> None:
     _, ids, document = await document_of(one, "F:\\", "G:\\")
     real = two.host.surface
 
-    async def surface(copy):
+    async def surface(copy: Any) -> Any:
         if copy.snapshot_id == ids[0]:
             raise MissingVolume("no such partition")
         return await real(copy)
@@ -114,7 +124,7 @@ async def test_a_lun_that_does_not_match_its_record_is_listed_as_a_failed_import
     assert list(two.host.failed) == [next(iter(one.array.copies))]
 
 
-async def test_when_nothing_arrives_the_import_fails_and_the_luns_stay(one, two):
+async def test_when_nothing_arrives_the_import_fails_and_the_luns_stay(one: Any, two: Any) -> None:
     requester, _, document = await document_of(one, "F:\\")
     two.host.hide |= set(one.array.copies)
     backup = await importer(two, document)
@@ -125,7 +135,7 @@ async def test_when_nothing_arrives_the_import_fails_and_the_luns_stay(one, two)
     assert requester.set_id
 
 
-async def test_what_arrived_of_a_failed_import_is_listed_under_the_set(one, two):
+async def test_what_arrived_of_a_failed_import_is_listed_under_the_set(one: Any, two: Any) -> None:
     requester, _, document = await document_of(one, "F:\\")
     two.host.give_new_identity = broken
     backup = await importer(two, document)
@@ -135,11 +145,11 @@ async def test_what_arrived_of_a_failed_import_is_listed_under_the_set(one, two)
     assert two.host.objects == {}
 
 
-async def broken(*_):
+async def broken(*_: Any) -> None:
     raise ProviderVeto("cannot")
 
 
-async def test_documents_that_cannot_be_imported_get_their_codes(one, two):
+async def test_documents_that_cannot_be_imported_get_their_codes(one: Any, two: Any) -> None:
     requester = await two.requester()
     with pytest.raises(InvalidXmlDocument):
         await requester.call(table.initialize_for_backup, "<BACKUP")
@@ -155,7 +165,9 @@ async def test_documents_that_cannot_be_imported_get_their_codes(one, two):
         await (await importer(two, transportable)).done(table.import_snapshots)
 
 
-async def test_releasing_the_importer_deletes_an_auto_release_set_and_its_luns(one, two):
+async def test_releasing_the_importer_deletes_an_auto_release_set_and_its_luns(
+    one: Any, two: Any
+) -> None:
     _, _, document = await document_of(one, "F:\\")
     backup = await importer(two, document)
     await backup.done(table.import_snapshots)
@@ -171,7 +183,7 @@ async def test_releasing_the_importer_deletes_an_auto_release_set_and_its_luns(o
     assert two.service.parts.catalog.sets() == []
 
 
-async def test_the_death_of_the_importer_deletes_an_auto_release_set(one, two):
+async def test_the_death_of_the_importer_deletes_an_auto_release_set(one: Any, two: Any) -> None:
     _, _, document = await document_of(one, "F:\\")
     backup = await importer(two, document)
     await backup.done(table.import_snapshots)
@@ -179,7 +191,7 @@ async def test_the_death_of_the_importer_deletes_an_auto_release_set(one, two):
     await two.until(lambda: not one.array.copies)
 
 
-async def test_a_persistent_set_survives_its_creator_and_its_importer(one, two):
+async def test_a_persistent_set_survives_its_creator_and_its_importer(one: Any, two: Any) -> None:
     creator, _, document = await document_of(one, "F:\\", context=PERSISTENT)
     await creator.call(table.release)
     assert len(one.array.copies) == 1
@@ -193,7 +205,9 @@ async def test_a_persistent_set_survives_its_creator_and_its_importer(one, two):
     assert len(await looker.call(table.query)) == 1
 
 
-async def test_releasing_the_creator_ends_a_nonpersistent_set_that_nobody_imported(one, two):
+async def test_releasing_the_creator_ends_a_nonpersistent_set_that_nobody_imported(
+    one: Any, two: Any
+) -> None:
     creator, _, document = await document_of(one, "F:\\")
     await creator.call(table.release)
     assert one.array.copies == {}
@@ -201,7 +215,9 @@ async def test_releasing_the_creator_ends_a_nonpersistent_set_that_nobody_import
         await (await importer(two, document)).done(table.import_snapshots)
 
 
-async def test_releasing_the_creator_leaves_a_set_alone_that_another_host_imported(one, two):
+async def test_releasing_the_creator_leaves_a_set_alone_that_another_host_imported(
+    one: Any, two: Any
+) -> None:
     creator, _, document = await document_of(one, "F:\\")
     backup = await importer(two, document)
     await backup.done(table.import_snapshots)
@@ -210,7 +226,7 @@ async def test_releasing_the_creator_leaves_a_set_alone_that_another_host_import
     assert len(await backup.call(table.query)) == 1
 
 
-async def test_the_creator_may_import_its_own_set(one):
+async def test_the_creator_may_import_its_own_set(one: Any) -> None:
     creator, ids, document = await document_of(one, "F:\\")
     backup = await importer(one, document)
     await backup.done(table.import_snapshots)
@@ -221,13 +237,13 @@ async def test_the_creator_may_import_its_own_set(one):
     assert one.host.objects == {}
 
 
-async def created_here(one, *volumes, context=0x9):
+async def created_here(one: Any, *volumes: Any, context: Any = 0x9) -> Any:
     requester = await one.requester()
     ids = await requester.created(*volumes, context=context)
     return requester, ids
 
 
-async def test_query_shows_the_copies_of_the_context_and_all_under_all(one):
+async def test_query_shows_the_copies_of_the_context_and_all_under_all(one: Any) -> None:
     await created_here(one, "F:\\", context=0x9)
     await created_here(one, "G:\\", context=0)
     for context, wanted in ((0x9, 1), (0, 1), (0x19, 0), (0xFFFFFFFF, 2)):
@@ -237,11 +253,11 @@ async def test_query_shows_the_copies_of_the_context_and_all_under_all(one):
         assert len(await requester.call(table.query)) == wanted
 
 
-async def test_deleting_a_set_counts_and_stops_at_the_first_failure(one):
+async def test_deleting_a_set_counts_and_stops_at_the_first_failure(one: Any) -> None:
     requester, ids = await created_here(one, "F:\\", "G:\\", "H:\\")
     real = one.host.retire
 
-    async def retire(snapshot_id):
+    async def retire(snapshot_id: Any) -> None:
         if snapshot_id == ids[1]:
             raise ProviderVeto("not this one")
         await real(snapshot_id)
@@ -264,7 +280,7 @@ async def test_deleting_a_set_counts_and_stops_at_the_first_failure(one):
         )
 
 
-async def test_the_count_of_a_set_stays_when_one_copy_is_deleted(one):
+async def test_the_count_of_a_set_stays_when_one_copy_is_deleted(one: Any) -> None:
     requester, ids = await created_here(one, "F:\\", "G:\\")
     result = await requester.call(table.delete_snapshots, ids[0], ObjectType.SNAPSHOT, False)
     assert result.deleted == 1
@@ -276,7 +292,7 @@ async def test_the_count_of_a_set_stays_when_one_copy_is_deleted(one):
         await requester.call(table.delete_snapshots, ids[1], ObjectType.PROVIDER, False)
 
 
-async def test_a_lun_goes_with_the_last_copy_on_it(one):
+async def test_a_lun_goes_with_the_last_copy_on_it(one: Any) -> None:
     one.host.share_lun("F", "G")
     requester, ids = await created_here(one, "F:\\", "G:\\")
     one.journal.clear()
@@ -287,7 +303,7 @@ async def test_a_lun_goes_with_the_last_copy_on_it(one):
     assert one.array.copies == {}
 
 
-async def test_a_broken_set_is_gone_from_vss_and_outlives_its_session(one):
+async def test_a_broken_set_is_gone_from_vss_and_outlives_its_session(one: Any) -> None:
     requester, ids = await created_here(one, "F:\\", context=0)
     await requester.call(table.break_snapshot_set, requester.set_id)
     with pytest.raises(ObjectNotFound):
@@ -300,7 +316,7 @@ async def test_a_broken_set_is_gone_from_vss_and_outlives_its_session(one):
     assert len(one.host.objects) == 1
 
 
-async def test_what_is_not_imported_or_not_of_hardware_cannot_be_broken(one):
+async def test_what_is_not_imported_or_not_of_hardware_cannot_be_broken(one: Any) -> None:
     creator, _, document = await document_of(one, "F:\\")
     with pytest.raises(BadState, match="not imported"):
         await creator.call(table.break_snapshot_set, creator.set_id)
@@ -309,7 +325,7 @@ async def test_what_is_not_imported_or_not_of_hardware_cannot_be_broken(one):
         await loaded.call(table.break_snapshot_set, creator.set_id)
 
 
-async def test_a_software_copy_cannot_be_broken(one):
+async def test_a_software_copy_cannot_be_broken(one: Any) -> None:
     await one.service.parts.providers.unregister(one.provider_id, [])
     await one.register(name="soft", kind=ProviderType.SOFTWARE)
     requester, _ = await created_here(one, "F:\\", context=0x19 & ~0x10)
@@ -320,7 +336,7 @@ async def test_a_software_copy_cannot_be_broken(one):
         await transportable.prepared("G:\\", context=0x20)
 
 
-async def test_a_persistent_copy_is_exposed_and_taken_back(one):
+async def test_a_persistent_copy_is_exposed_and_taken_back(one: Any) -> None:
     requester, (copy,) = await created_here(one, "F:\\")
     local = Attribute.EXPOSED_LOCALLY
     name = await requester.call(table.expose_snapshot, copy, None, local, "X:")
@@ -339,7 +355,7 @@ async def test_a_persistent_copy_is_exposed_and_taken_back(one):
         await requester.call(table.unexpose_snapshot, copy)
 
 
-async def test_exposures_that_are_not_allowed_get_their_codes(one):
+async def test_exposures_that_are_not_allowed_get_their_codes(one: Any) -> None:
     requester, (copy,) = await created_here(one, "F:\\")
     local, remote = Attribute.EXPOSED_LOCALLY, Attribute.EXPOSED_REMOTELY
     with pytest.raises(InvalidArgument):
@@ -353,3 +369,20 @@ async def test_exposures_that_are_not_allowed_get_their_codes(one):
     other, (passing,) = await created_here(one, "G:\\", context=0)
     with pytest.raises(UnsupportedContext):
         await other.call(table.expose_snapshot, passing, None, local, "X:")
+
+
+async def test_a_lun_in_use_at_the_release_is_deleted_when_it_is_free(one: Any) -> None:
+    requester, _ = await created_here(one, "F:\\", context=0)
+    one.plan["array"]["OnLunEmpty"] = ProviderFailure(Hresult.VSS_E_PROVIDER_VETO, "in use")
+    await requester.call(table.release)
+    (left,) = one.service.parts.catalog.sets()
+    assert left.status is SetStatus.DELETING
+    looker = await one.requester()
+    await looker.call(table.initialize_for_backup)
+    await looker.call(table.set_context, 0xFFFFFFFF)
+    assert await looker.call(table.query) == []
+    assert one.events("shadow_copy_deleted") == []
+    del one.plan["array"]["OnLunEmpty"]
+    await one.until(lambda: not one.array.copies)
+    await one.until(lambda: not one.service.parts.catalog.sets())
+    assert [event["why"] for event in one.events("shadow_copy_deleted")] == ["tried again"]

@@ -1,6 +1,8 @@
 """What the next service does with what the last one left; rights; the registry; the log."""
 
+import grp
 import os
+from typing import Any
 
 import pytest
 
@@ -25,7 +27,7 @@ from vssemu.vss.errors import (
 from vssemu.vss.host import GptFlags
 
 
-async def crashed_in(one, method):
+async def crashed_in(one: Any, method: Any) -> Any:
     """Crash the service while a provider call runs, with writes held or not."""
     requester = await one.requester()
     await requester.prepared("F:\\", context=0)
@@ -40,7 +42,9 @@ async def crashed_in(one, method):
 @pytest.mark.parametrize(
     "method", ["EndPrepareSnapshots", "PreCommitSnapshots", "CommitSnapshots", "LocateLuns"]
 )
-async def test_a_creation_cut_off_by_a_crash_is_undone_at_the_next_start(one, method):
+async def test_a_creation_cut_off_by_a_crash_is_undone_at_the_next_start(
+    one: Any, method: Any
+) -> None:
     (left,) = await crashed_in(one, method)
     assert left.status is SetStatus.CREATING
     flags_before = dict(one.host.flags)
@@ -56,7 +60,9 @@ async def test_a_creation_cut_off_by_a_crash_is_undone_at_the_next_start(one, me
     await requester.created("F:\\", context=0)
 
 
-async def test_nonpersistent_sets_go_and_persistent_ones_come_up_again_after_a_crash(one):
+async def test_nonpersistent_sets_go_and_persistent_ones_come_up_again_after_a_crash(
+    one: Any,
+) -> None:
     lasting, passing = await one.requester(), await one.requester()
     (kept,) = await lasting.created("F:\\", context=0x9)
     await passing.created("G:\\", context=0)
@@ -72,7 +78,7 @@ async def test_nonpersistent_sets_go_and_persistent_ones_come_up_again_after_a_c
     assert len(one.array.copies) == 1
 
 
-async def test_a_transportable_nonpersistent_set_goes_with_its_creators_service(one):
+async def test_a_transportable_nonpersistent_set_goes_with_its_creators_service(one: Any) -> None:
     requester = await one.requester()
     await requester.created("F:\\", context=0x20)
     assert len(one.array.copies) == 1
@@ -81,7 +87,7 @@ async def test_a_transportable_nonpersistent_set_goes_with_its_creators_service(
     assert one.array.copies == {}
 
 
-async def test_an_import_cut_off_by_a_crash_leaves_listed_luns(one, two):
+async def test_an_import_cut_off_by_a_crash_leaves_listed_luns(one: Any, two: Any) -> None:
     creator = await one.requester()
     await creator.created("F:\\", context=0x29)
     document = await creator.call(table.save_as_xml)
@@ -97,7 +103,7 @@ async def test_an_import_cut_off_by_a_crash_leaves_listed_luns(one, two):
     assert set(two.host.failed.values()) == {creator.set_id}
 
 
-async def test_an_orderly_stop_releases_sessions_and_unloads_providers(one):
+async def test_an_orderly_stop_releases_sessions_and_unloads_providers(one: Any) -> None:
     requester = await one.requester()
     await requester.created("F:\\", context=0)
     await one.stop()
@@ -106,7 +112,7 @@ async def test_an_orderly_stop_releases_sessions_and_unloads_providers(one):
     assert not one.programs[0].is_alive
 
 
-async def test_sessions_and_operations_are_nobody_elses_to_name(one, requester):
+async def test_sessions_and_operations_are_nobody_elses_to_name(one: Any, requester: Any) -> None:
     with pytest.raises(ObjectNotFound):
         await requester.client.scoped("0" * 32).call(table.initialize_for_backup)
     with pytest.raises(ObjectNotFound):
@@ -120,35 +126,37 @@ async def test_sessions_and_operations_are_nobody_elses_to_name(one, requester):
     await other.aclose()
 
 
-def caller(uid, gid=4000, groups=()):
+def caller(uid: Any, gid: Any = 4000, groups: Any = ()) -> Any:
     return Caller(PeerCredentials(pid=1, uid=uid, gid=gid, groups=groups))
 
 
-def test_only_root_and_the_operators_group_may_call(monkeypatch):
+def test_only_root_and_the_operators_group_may_call(monkeypatch: Any) -> None:
     class Group:
         gr_gid = 777
 
-    monkeypatch.setattr(access.grp, "getgrnam", lambda name: Group)
+    monkeypatch.setattr(grp, "getgrnam", lambda name: Group)
     access.authorize(caller(0))
     access.authorize(caller(1000, groups=(5, 777)))
     access.authorize(caller(1000, gid=777))
     with pytest.raises(AccessDenied, match="1000"):
         access.authorize(caller(1000, groups=(5,)))
 
-    def nobody(name):
+    def nobody(name: Any) -> None:
         raise KeyError(name)
 
-    monkeypatch.setattr(access.grp, "getgrnam", nobody)
+    monkeypatch.setattr(grp, "getgrnam", nobody)
     access.authorize(caller(0))
     with pytest.raises(AccessDenied):
         access.authorize(caller(1000, groups=(777,)))
 
 
-async def test_every_method_of_every_interface_is_refused_without_the_right(one, monkeypatch):
-    def refuse(name):
+async def test_every_method_of_every_interface_is_refused_without_the_right(
+    one: Any, monkeypatch: Any
+) -> None:
+    def refuse(name: Any) -> None:
         raise KeyError(name)
 
-    monkeypatch.setattr(access.grp, "getgrnam", refuse)
+    monkeypatch.setattr(grp, "getgrnam", refuse)
     if os.geteuid() != 0:
         async with await one.connect() as client:
             with pytest.raises(AccessDenied):
@@ -157,7 +165,7 @@ async def test_every_method_of_every_interface_is_refused_without_the_right(one,
     real = access.authorize
     seen = []
 
-    def as_stranger(found):
+    def as_stranger(found: Any) -> None:
         seen.append(found)
         real(caller(1234))
 
@@ -170,7 +178,7 @@ async def test_every_method_of_every_interface_is_refused_without_the_right(one,
     path = one.directory / "strangers.sock"
     async with trio.open_nursery() as nursery:
 
-        async def serve(task_status):
+        async def serve(task_status: Any) -> None:
             await serve_unix(
                 path,
                 one.service.interfaces(),
@@ -195,7 +203,7 @@ async def test_every_method_of_every_interface_is_refused_without_the_right(one,
     assert len(seen) == count > 30
 
 
-async def _call_anyhow(client, method):
+async def _call_anyhow(client: Any, method: Any) -> None:
     """Call with parameters that make no sense: the right is asked for first."""
     from vssemu.rpc.protocol import call_message
 
@@ -206,7 +214,7 @@ async def _call_anyhow(client, method):
     await channel.reply()
 
 
-async def test_the_registry_refuses_what_it_has_what_it_lacks_and_what_is_in_use(one):
+async def test_the_registry_refuses_what_it_has_what_it_lacks_and_what_is_in_use(one: Any) -> None:
     with pytest.raises(ProviderAlreadyRegistered):
         await one.register()
     with pytest.raises(InvalidArgument):
@@ -223,7 +231,7 @@ async def test_the_registry_refuses_what_it_has_what_it_lacks_and_what_is_in_use
     assert await requester.call(table.query_providers) == [found]
 
 
-async def test_an_unregistered_provider_is_unloaded_and_forgotten_for_good(one):
+async def test_an_unregistered_provider_is_unloaded_and_forgotten_for_good(one: Any) -> None:
     requester = await one.requester()
     await requester.call(table.initialize_for_backup)
     assert await requester.call(table.is_volume_supported, "F:\\")
@@ -236,7 +244,7 @@ async def test_an_unregistered_provider_is_unloaded_and_forgotten_for_good(one):
     assert one.service.parts.providers.all() == []
 
 
-def test_a_catalog_of_a_newer_version_is_refused(tmp_path):
+def test_a_catalog_of_a_newer_version_is_refused(tmp_path: Any) -> None:
     catalog = Catalog(tmp_path / "vss.db")
     catalog._db.execute("PRAGMA user_version = 99")
     catalog.close()
@@ -244,7 +252,7 @@ def test_a_catalog_of_a_newer_version_is_refused(tmp_path):
         Catalog(tmp_path / "vss.db")
 
 
-def test_the_limits_come_from_the_file_and_nonsense_is_refused_by_name(tmp_path):
+def test_the_limits_come_from_the_file_and_nonsense_is_refused_by_name(tmp_path: Any) -> None:
     path = tmp_path / "vssemu.toml"
     assert load(path) == Limits()
     path.write_text("[limits]\narrival = 5\n[limits.writer]\nfreeze = 20\n")
@@ -266,7 +274,7 @@ def test_the_limits_come_from_the_file_and_nonsense_is_refused_by_name(tmp_path)
     assert from_mapping({}) == Limits()
 
 
-def test_the_event_log_waits_during_a_hold_and_turns_over(tmp_path):
+def test_the_event_log_waits_during_a_hold_and_turns_over(tmp_path: Any) -> None:
     path = tmp_path / "events.jsonl"
     log = EventLog(path, turn_over=100)
     with log.quiet():

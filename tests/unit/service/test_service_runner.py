@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -24,7 +25,7 @@ SET = SnapshotSetId(uuid4())
 
 
 @pytest.fixture
-async def start(short_directory):
+async def start(short_directory: Any) -> Any:
     """Give a function that registers the program and returns its Provider."""
     catalog = Catalog(short_directory / "vss.db")
     root = Path(__file__).parents[3]
@@ -38,7 +39,7 @@ async def start(short_directory):
             nursery=nursery,
         )
 
-        def make(way, command=(sys.executable, str(PROGRAM))):
+        def make(way: Any, command: Any = (sys.executable, str(PROGRAM))) -> Any:
             properties = ProviderProperties(
                 provider_id=ProviderId(uuid4()),
                 name=way,
@@ -58,7 +59,7 @@ async def start(short_directory):
     catalog.close()
 
 
-def is_running(pid):
+def is_running(pid: Any) -> Any:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -66,9 +67,9 @@ def is_running(pid):
     return True
 
 
-async def test_a_program_is_started_at_the_first_call_and_ended_at_the_unload(start):
+async def test_a_program_is_started_at_the_first_call_and_ended_at_the_unload(start: Any) -> None:
     provider = start("well")
-    assert provider._program is None
+    assert not provider._program
     await provider.call(table.commit_snapshots, SET)
     pid = provider._program.pid
     assert is_running(pid)
@@ -78,7 +79,7 @@ async def test_a_program_is_started_at_the_first_call_and_ended_at_the_unload(st
     assert not is_running(pid)
 
 
-async def test_abort_reaches_the_program_while_end_prepare_runs(start):
+async def test_abort_reaches_the_program_while_end_prepare_runs(start: Any) -> None:
     provider = start("well")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(provider.call, table.end_prepare_snapshots, SET)
@@ -91,8 +92,8 @@ async def test_abort_reaches_the_program_while_end_prepare_runs(start):
 
 @pytest.mark.parametrize("way", ["crash", "hang"])
 async def test_a_program_that_crashes_or_hangs_is_gone_and_another_one_answers_next(
-    start, short_directory, way
-):
+    start: Any, short_directory: Any, way: Any
+) -> None:
     provider = start(way)
     await provider.call(table.pre_commit_snapshots, SET)
     first = provider._program.pid
@@ -108,7 +109,9 @@ async def test_a_program_that_crashes_or_hangs_is_gone_and_another_one_answers_n
 
 
 @pytest.mark.parametrize("command", [("/nonexistent/provider",), ("/bin/false",)])
-async def test_a_command_that_does_not_serve_is_an_error_with_the_providers_name(start, command):
+async def test_a_command_that_does_not_serve_is_an_error_with_the_providers_name(
+    start: Any, command: Any
+) -> None:
     provider = start("absent", command)
     with pytest.raises(UnexpectedProviderError, match="absent"):
         await provider.call(table.commit_snapshots, SET)

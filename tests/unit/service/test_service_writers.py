@@ -1,5 +1,6 @@
 """Writers in a backup: participation, vetoes, limits, documents, the end."""
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -23,12 +24,14 @@ VETO = WriterFailure(hresult=Hresult.VSS_E_WRITERERROR_RETRYABLE, message="busy"
 PARTIAL = WriterFailure(hresult=Hresult.VSS_E_WRITERERROR_PARTIAL_FAILURE, message="one of two")
 
 
-async def statuses(requester):
+async def statuses(requester: Any) -> Any:
     await requester.done(table.gather_writer_status)
     return {s.name: s for s in await requester.call(table.writer_status)}
 
 
-async def test_in_component_mode_a_writer_without_component_hears_nothing_after_prepare(one):
+async def test_in_component_mode_a_writer_without_component_hears_nothing_after_prepare(
+    one: Any,
+) -> None:
     chosen, idle = await one.writer("chosen"), await one.writer("idle")
     requester = await one.requester()
     await requester.created("F:\\", components=[chosen.component()])
@@ -47,7 +50,9 @@ async def test_in_component_mode_a_writer_without_component_hears_nothing_after_
     ]
 
 
-async def test_the_events_carry_set_context_volumes_and_the_document_when_they_should(one):
+async def test_the_events_carry_set_context_volumes_and_the_document_when_they_should(
+    one: Any,
+) -> None:
     writer = await one.writer("files")
     requester = await one.requester()
     await requester.created("F:\\", components=[writer.component()])
@@ -69,8 +74,8 @@ async def test_the_events_carry_set_context_volumes_and_the_document_when_they_s
         assert event.select_components is (kind is not EventKind.IDENTIFY)
 
 
-async def test_what_a_writer_writes_into_its_part_is_in_the_saved_document(one):
-    async def stamp(event):
+async def test_what_a_writer_writes_into_its_part_is_in_the_saved_document(one: Any) -> None:
+    async def stamp(event: Any) -> Any:
         document = BackupComponentsDocument.parse(event.document)
         (component,) = document.components(event.instance_id)
         component.backup_stamp = "stamp 1"
@@ -84,8 +89,8 @@ async def test_what_a_writer_writes_into_its_part_is_in_the_saved_document(one):
     assert component.backup_stamp == "stamp 1"
 
 
-async def test_a_writer_that_changes_the_document_in_backup_complete_fails_there(one):
-    async def stamp(event):
+async def test_a_writer_that_changes_the_document_in_backup_complete_fails_there(one: Any) -> None:
+    async def stamp(event: Any) -> Any:
         document = BackupComponentsDocument.parse(event.document)
         (component,) = document.components(event.instance_id)
         component.backup_stamp = "too late"
@@ -102,7 +107,7 @@ async def test_a_writer_that_changes_the_document_in_backup_complete_fails_there
     assert component.backup_succeeded
 
 
-async def test_components_that_are_not_there_or_there_twice_get_their_codes(one):
+async def test_components_that_are_not_there_or_there_twice_get_their_codes(one: Any) -> None:
     writer = await one.writer("files")
     requester = await one.requester()
     await requester.call(table.initialize_for_backup)
@@ -121,8 +126,8 @@ async def test_components_that_are_not_there_or_there_twice_get_their_codes(one)
 
 
 @pytest.mark.parametrize("way", ["fatal", "hang", "die", "silent"])
-async def test_a_writer_that_fails_identify_is_in_no_list(one, way):
-    async def silent(event):
+async def test_a_writer_that_fails_identify_is_in_no_list(one: Any, way: Any) -> None:
+    async def silent(event: Any) -> Any:
         return "this is no document"
 
     action = {"fatal": (VETO,), "hang": "hang", "die": "die", "silent": silent}[way]
@@ -134,7 +139,9 @@ async def test_a_writer_that_fails_identify_is_in_no_list(one, way):
     assert list(await statuses(requester)) == ["good"]
 
 
-async def test_a_veto_in_prepare_snapshot_shows_in_the_status_and_raises_no_abort(one):
+async def test_a_veto_in_prepare_snapshot_shows_in_the_status_and_raises_no_abort(
+    one: Any,
+) -> None:
     bad = await one.writer("bad", plan={EventKind.PREPARE_SNAPSHOT: (VETO,)})
     requester = await one.requester()
     await requester.created("F:\\")
@@ -144,7 +151,7 @@ async def test_a_veto_in_prepare_snapshot_shows_in_the_status_and_raises_no_abor
     assert bad.kinds == ["Identify", "PrepareBackup", "PrepareSnapshot"]
 
 
-async def test_a_failure_that_is_not_fatal_lets_the_writer_take_part_to_the_end(one):
+async def test_a_failure_that_is_not_fatal_lets_the_writer_take_part_to_the_end(one: Any) -> None:
     writer = await one.writer("files", plan={EventKind.PREPARE_BACKUP: PARTIAL})
     requester = await one.requester()
     await requester.created("F:\\")
@@ -154,7 +161,7 @@ async def test_a_failure_that_is_not_fatal_lets_the_writer_take_part_to_the_end(
     assert status.failure == Hresult.VSS_E_WRITERERROR_PARTIAL_FAILURE
 
 
-async def test_a_writer_that_refuses_to_freeze_gets_abort_instead_of_thaw(one):
+async def test_a_writer_that_refuses_to_freeze_gets_abort_instead_of_thaw(one: Any) -> None:
     bad = await one.writer("bad", plan={EventKind.FREEZE: (VETO,)})
     good = await one.writer("good")
     requester = await one.requester()
@@ -165,7 +172,7 @@ async def test_a_writer_that_refuses_to_freeze_gets_abort_instead_of_thaw(one):
     assert (await statuses(requester))["bad"].state is WriterState.FAILED_AT_FREEZE
 
 
-async def test_a_writer_that_hangs_in_freeze_is_aborted_at_its_own_limit(one):
+async def test_a_writer_that_hangs_in_freeze_is_aborted_at_its_own_limit(one: Any) -> None:
     bad = await one.writer("bad", plan={EventKind.FREEZE: "hang"}, freeze_limit_ms=150)
     good = await one.writer("good")
     requester = await one.requester()
@@ -179,10 +186,10 @@ async def test_a_writer_that_hangs_in_freeze_is_aborted_at_its_own_limit(one):
     assert [e["code"] for e in one.events("writer_failure")] == ["VSS_E_WRITERERROR_TIMEOUT"]
 
 
-async def test_a_writer_frozen_longer_than_its_limit_is_aborted_before_the_thaw(one):
+async def test_a_writer_frozen_longer_than_its_limit_is_aborted_before_the_thaw(one: Any) -> None:
     writer = await one.writer("files", freeze_limit_ms=100)
 
-    async def slow():
+    async def slow() -> None:
         await trio.sleep(0.2)
 
     one.plan["array"] = {"PreCommitSnapshots": slow}
@@ -196,7 +203,9 @@ async def test_a_writer_frozen_longer_than_its_limit_is_aborted_before_the_thaw(
 
 
 @pytest.mark.parametrize("kind", [EventKind.PREPARE_SNAPSHOT, EventKind.FREEZE, EventKind.THAW])
-async def test_a_writer_that_dies_in_an_event_has_failed_and_the_set_is_created(one, kind):
+async def test_a_writer_that_dies_in_an_event_has_failed_and_the_set_is_created(
+    one: Any, kind: Any
+) -> None:
     await one.writer("mortal", plan={kind: "die"})
     requester = await one.requester()
     await requester.created("F:\\")
@@ -205,7 +214,7 @@ async def test_a_writer_that_dies_in_an_event_has_failed_and_the_set_is_created(
     assert status.state.name == f"FAILED_AT_{kind.name}"
 
 
-async def test_a_writer_that_is_gone_after_the_backup_does_not_respond(one):
+async def test_a_writer_that_is_gone_after_the_backup_does_not_respond(one: Any) -> None:
     writer = await one.writer("files")
     requester = await one.requester()
     await requester.created("F:\\")
@@ -216,7 +225,7 @@ async def test_a_writer_that_is_gone_after_the_backup_does_not_respond(one):
     assert status.failure == Hresult.VSS_E_WRITER_NOT_RESPONDING
 
 
-async def test_a_death_of_the_requester_brings_shutdown_without_completion(one):
+async def test_a_death_of_the_requester_brings_shutdown_without_completion(one: Any) -> None:
     writer = await one.writer("files")
     requester = await one.requester()
     await requester.created("F:\\")
@@ -226,7 +235,9 @@ async def test_a_death_of_the_requester_brings_shutdown_without_completion(one):
     assert writer.events[-1].set_id == str(requester.set_id)
 
 
-async def test_abort_after_a_created_set_tells_the_writers_and_nothing_under_way_is_ignored(one):
+async def test_abort_after_a_created_set_tells_the_writers_and_nothing_under_way_is_ignored(
+    one: Any,
+) -> None:
     writer = await one.writer("files")
     requester = await one.requester()
     await requester.call(table.initialize_for_backup)
@@ -238,7 +249,7 @@ async def test_abort_after_a_created_set_tells_the_writers_and_nothing_under_way
     assert writer.kinds[-1] == "Abort"
 
 
-async def test_instances_are_new_at_every_subscription_and_unique_in_a_process(one):
+async def test_instances_are_new_at_every_subscription_and_unique_in_a_process(one: Any) -> None:
     first = await one.writer("files")
     async with await one.connect() as client:
         with pytest.raises(WriterAlreadySubscribed):
@@ -250,13 +261,13 @@ async def test_instances_are_new_at_every_subscription_and_unique_in_a_process(o
     assert second.instance_id != first.instance_id
 
 
-async def test_an_answer_to_an_event_that_nobody_waits_for_is_refused(one):
+async def test_an_answer_to_an_event_that_nobody_waits_for_is_refused(one: Any) -> None:
     async with await one.connect() as client:
         with pytest.raises(ObjectNotFound):
             await client.call(writer_table.answer, "0123", True)
 
 
-async def test_a_writer_without_a_name_or_with_a_limit_over_a_minute_is_refused(one):
+async def test_a_writer_without_a_name_or_with_a_limit_over_a_minute_is_refused(one: Any) -> None:
     for identity in (
         WriterIdentity(writer_id=WriterId(uuid4()), name=""),
         WriterIdentity(writer_id=WriterId(uuid4()), name="w", freeze_limit_ms=60_001),

@@ -1,6 +1,7 @@
 """A writer over the real socket: streams its events, answers by plan."""
 
 from contextlib import suppress
+from typing import Any
 from uuid import uuid4
 
 import trio
@@ -31,13 +32,18 @@ class WriterDouble:
     one, or an async function that returns the document to answer with."""
 
     def __init__(
-        self, journal, name, level=ApplicationLevel.FRONT_END, freeze_limit_ms=60_000, plan=None
-    ):
+        self,
+        journal: Any,
+        name: Any,
+        level: Any = ApplicationLevel.FRONT_END,
+        freeze_limit_ms: Any = 60_000,
+        plan: Any = None,
+    ) -> None:
         self.journal = journal
         self.plan = plan or {}
         self.scope = trio.CancelScope()
         self.subscribed = trio.Event()
-        self.events = []
+        self.events: list[Any] = []
         self.identity = WriterIdentity(
             writer_id=WriterId(uuid4()),
             name=name,
@@ -47,14 +53,14 @@ class WriterDouble:
         )
 
     @property
-    def kinds(self):
+    def kinds(self) -> Any:
         return [event.kind.value for event in self.events]
 
     @property
-    def instance_id(self):
+    def instance_id(self) -> Any:
         return self.first.instance_id
 
-    def component(self):
+    def component(self) -> Any:
         return {
             "instance_id": self.instance_id,
             "writer_id": self.identity.writer_id,
@@ -63,7 +69,7 @@ class WriterDouble:
             "component_name": "files",
         }
 
-    async def run(self, path, task_status=trio.TASK_STATUS_IGNORED):
+    async def run(self, path: Any, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         with self.scope:
             async with (
                 await client_trio.connect(path, decode_error=decode_error) as events,
@@ -81,7 +87,7 @@ class WriterDouble:
                         nursery.start_soon(self._answer, answers, event)
                 nursery.cancel_scope.cancel()
 
-    async def _answer(self, client, event):
+    async def _answer(self, client: Any, event: Any) -> None:
         action = self.plan.get(event.kind)
         ok, failure, document = True, None, None
         if action == "hang":

@@ -1,5 +1,7 @@
 """A set as its provider sees it, pair by pair."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ UNKNOWN = {SetState.NONE, SetState.ABORTED}
 
 
 @pytest.mark.parametrize(("state", "call"), PAIRS, ids=lambda value: value.name)
-def test_each_call_moves_as_the_table_says_or_is_refused(state, call):
+def test_each_call_moves_as_the_table_says_or_is_refused(state: Any, call: Any) -> None:
     if call in NEXT[state]:
         assert after(state, call) is NEXT[state][call]
         return
@@ -23,7 +25,7 @@ def test_each_call_moves_as_the_table_says_or_is_refused(state, call):
     assert caught.value.hint
 
 
-def test_a_creation_goes_through_every_state_in_order():
+def test_a_creation_goes_through_every_state_in_order() -> None:
     state = SetState.NONE
     for call in (
         SetCall.BEGIN_PREPARE,
@@ -41,7 +43,7 @@ def test_a_creation_goes_through_every_state_in_order():
 
 
 @given(st.lists(st.sampled_from(list(SetCall))))
-def test_no_order_of_calls_commits_twice_or_commits_what_was_not_prepared(calls):
+def test_no_order_of_calls_commits_twice_or_commits_what_was_not_prepared(calls: Any) -> None:
     state, done = SetState.NONE, []
     for call in calls:
         try:
@@ -55,7 +57,7 @@ def test_no_order_of_calls_commits_twice_or_commits_what_was_not_prepared(calls)
         assert before[-2:] == [SetCall.END_PREPARE, SetCall.PRE_COMMIT]
 
 
-def test_abort_is_never_refused_and_ends_everything_unfinished():
+def test_abort_is_never_refused_and_ends_everything_unfinished() -> None:
     for state in SetState:
         ends = after(state, SetCall.ABORT)
         assert ends in {SetState.ABORTED, SetState.NONE, SetState.FINAL}

@@ -1,6 +1,7 @@
 """The requester's table, pair by pair."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ from vssemu.vss.lifecycle.requester import (
 PAIRS = [(phase, call) for phase in Phase for call in Call]
 
 
-def ready(phase, call):
+def ready(phase: Any, call: Any) -> Any:
     """A state of the phase in which nothing but the phase can stand against the call."""
     facts = set(Fact)
     if call in ONCE:
@@ -34,7 +35,7 @@ def ready(phase, call):
 
 
 @pytest.mark.parametrize(("phase", "call"), PAIRS, ids=lambda value: value.name)
-def test_each_call_is_legal_exactly_where_the_table_says(phase, call):
+def test_each_call_is_legal_exactly_where_the_table_says(phase: Any, call: Any) -> None:
     state = ready(phase, call)
     if call not in NEXT[phase]:
         with pytest.raises(BadState) as caught:
@@ -52,7 +53,7 @@ def test_each_call_is_legal_exactly_where_the_table_says(phase, call):
     assert moved.running is None
 
 
-def test_a_refused_call_changes_nothing():
+def test_a_refused_call_changes_nothing() -> None:
     state = RequesterState(phase=Phase.INITIALIZED)
     before = dataclasses.replace(state)
     with pytest.raises(BadState):
@@ -61,7 +62,7 @@ def test_a_refused_call_changes_nothing():
 
 
 @pytest.mark.parametrize("call", list(Call), ids=lambda call: call.name)
-def test_a_new_object_takes_only_initialisation_and_release(call):
+def test_a_new_object_takes_only_initialisation_and_release(call: Any) -> None:
     legal = {Call.INITIALIZE, Call.INITIALIZE_WITH_DOCUMENT, Call.RELEASE}
     if call in legal:
         after(RequesterState(), call)
@@ -70,9 +71,11 @@ def test_a_new_object_takes_only_initialisation_and_release(call):
             after(RequesterState(), call)
 
 
-@pytest.mark.parametrize("running", sorted(ASYNCHRONOUS, key=lambda call: call.name))
+@pytest.mark.parametrize("running", sorted(ASYNCHRONOUS, key=str))
 @pytest.mark.parametrize("call", list(Call), ids=lambda call: call.name)
-def test_beside_a_running_operation_only_looking_and_ending_are_legal(running, call):
+def test_beside_a_running_operation_only_looking_and_ending_are_legal(
+    running: Any, call: Any
+) -> None:
     phase = next(phase for phase, row in NEXT.items() if running in row)
     state = dataclasses.replace(ready(phase, call), running=running)
     if call in WHILE_RUNNING and call in NEXT[phase]:
@@ -82,49 +85,49 @@ def test_beside_a_running_operation_only_looking_and_ending_are_legal(running, c
             check(state, call)
 
 
-def test_the_context_is_set_once_only():
+def test_the_context_is_set_once_only() -> None:
     state = after(RequesterState(), Call.INITIALIZE)
     state = after(state, Call.SET_CONTEXT)
     with pytest.raises(BadState, match="called before"):
         after(state, Call.SET_CONTEXT)
 
 
-def test_writer_metadata_is_gathered_once_only():
+def test_writer_metadata_is_gathered_once_only() -> None:
     state = after(RequesterState(), Call.INITIALIZE)
     state = ended(after(state, Call.GATHER_WRITER_METADATA), succeeded=True)
     with pytest.raises(BadState, match="called before"):
         after(state, Call.GATHER_WRITER_METADATA)
 
 
-def test_a_gather_that_failed_can_be_repeated():
+def test_a_gather_that_failed_can_be_repeated() -> None:
     state = after(RequesterState(), Call.INITIALIZE)
     state = ended(after(state, Call.GATHER_WRITER_METADATA), succeeded=False)
     assert after(state, Call.GATHER_WRITER_METADATA).running is Call.GATHER_WRITER_METADATA
 
 
-def test_prepare_for_backup_names_the_calls_that_are_missing():
+def test_prepare_for_backup_names_the_calls_that_are_missing() -> None:
     state = RequesterState(phase=Phase.SET_OPEN)
     with pytest.raises(BadState, match="GatherWriterMetadata and SetBackupState") as caught:
         after(state, Call.PREPARE_FOR_BACKUP)
-    assert caught.value.hint.startswith("call GatherWriterMetadata")
+    assert str(caught.value.hint).startswith("call GatherWriterMetadata")
 
 
-def test_creation_needs_the_metadata_only_where_there_are_writers():
+def test_creation_needs_the_metadata_only_where_there_are_writers() -> None:
     state = RequesterState(phase=Phase.SET_OPEN)
     assert needs(state, Call.DO_SNAPSHOT_SET) == {Fact.METADATA}
     state = dataclasses.replace(state, without_writers=True)
     assert after(state, Call.DO_SNAPSHOT_SET).running is Call.DO_SNAPSHOT_SET
 
 
-@pytest.mark.parametrize("call", sorted(NEEDS_WRITERS, key=lambda call: call.name))
-def test_contexts_without_writers_refuse_what_is_about_writers(call):
+@pytest.mark.parametrize("call", sorted(NEEDS_WRITERS, key=str))
+def test_contexts_without_writers_refuse_what_is_about_writers(call: Any) -> None:
     phase = next(phase for phase, row in NEXT.items() if call in row)
     state = dataclasses.replace(ready(phase, call), without_writers=True)
     with pytest.raises(BadState, match="no writers"):
         after(state, call)
 
 
-def test_a_failed_creation_leaves_an_object_that_only_reports_and_aborts():
+def test_a_failed_creation_leaves_an_object_that_only_reports_and_aborts() -> None:
     state = ready(Phase.SET_OPEN, Call.DO_SNAPSHOT_SET)
     state = ended(after(state, Call.DO_SNAPSHOT_SET), succeeded=False)
     assert state.phase is Phase.FAILED
@@ -134,7 +137,7 @@ def test_a_failed_creation_leaves_an_object_that_only_reports_and_aborts():
     assert after(state, Call.ABORT_BACKUP).phase is Phase.ABORTED
 
 
-def test_an_operation_that_ends_after_the_release_does_not_revive_the_object():
+def test_an_operation_that_ends_after_the_release_does_not_revive_the_object() -> None:
     state = ready(Phase.SET_OPEN, Call.DO_SNAPSHOT_SET)
     running = after(state, Call.DO_SNAPSHOT_SET)
     released = dataclasses.replace(running, phase=Phase.RELEASED)

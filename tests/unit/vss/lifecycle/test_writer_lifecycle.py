@@ -1,5 +1,7 @@
 """VSS_WRITER_STATE, pair by pair."""
 
+from typing import Any
+
 import pytest
 
 from vssemu.vss.enums import WriterState
@@ -18,7 +20,7 @@ PAIRS = [(state, event) for state in WriterState for event in EventKind]
 
 
 @pytest.mark.parametrize(("state", "event"), PAIRS, ids=lambda value: value.name)
-def test_each_event_moves_as_the_table_says_or_is_refused(state, event):
+def test_each_event_moves_as_the_table_says_or_is_refused(state: Any, event: Any) -> None:
     if accepts(state, event):
         assert after(state, event) is NEXT[state][event]
     else:
@@ -29,7 +31,7 @@ def test_each_event_moves_as_the_table_says_or_is_refused(state, event):
             after_failure(state, event)
 
 
-def test_a_whole_backup_goes_round_to_stable():
+def test_a_whole_backup_goes_round_to_stable() -> None:
     state = WriterState.UNKNOWN
     walked = []
     for event in (
@@ -57,7 +59,7 @@ def test_a_whole_backup_goes_round_to_stable():
 
 
 @pytest.mark.parametrize(("state", "event"), PAIRS, ids=lambda value: value.name)
-def test_a_failure_shows_the_event_and_the_first_one_stays(state, event):
+def test_a_failure_shows_the_event_and_the_first_one_stays(state: Any, event: Any) -> None:
     if not accepts(state, event):
         return
     failed = after_failure(state, event)
@@ -68,7 +70,7 @@ def test_a_failure_shows_the_event_and_the_first_one_stays(state, event):
         assert failed.name.replace("_", "").endswith(event.name.replace("_", ""))
 
 
-def test_a_failed_writer_hears_only_abort_and_shutdown():
+def test_a_failed_writer_hears_only_abort_and_shutdown() -> None:
     for state in WriterState:
         if is_failed(state):
             assert set(NEXT[state]) == {
