@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import grp
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Never
 
@@ -21,6 +22,7 @@ import structlog
 import trio
 
 from vssemu_fuse.serving import serve_until_signal
+from vssemu_fuse.surfacing import SURFACE_LIMIT
 
 _log = structlog.get_logger(__name__)
 
@@ -44,16 +46,30 @@ _log = structlog.get_logger(__name__)
     "--group",
     default="vss-operators",
     show_default=True,
-    help="Group that may use the names; without such a group only root may.",
+    help="Group, name or number, that may use the names; if there is none, only root may.",
 )
-def main(mountpoint: Path, socket: Path, group: str) -> None:
+@click.option(
+    "--surface-limit",
+    type=click.FloatRange(min=0.1),
+    default=SURFACE_LIMIT,
+    show_default=True,
+    help="Seconds that a look-up waits for a tree.",
+)
+def main(mountpoint: Path, socket: Path, group: str, surface_limit: float) -> None:
     """Show the shadow copies of this host as device objects."""
     _configure_log()
     try:
         # A dead mount at the place is there for mkdir, and not for anything that stats it.
         with contextlib.suppress(FileExistsError):
             mountpoint.mkdir(parents=True)
-        by_signal = trio.run(_serve, mountpoint.resolve(), socket, _gid_of(group))
+        serve = partial(
+            serve_until_signal,
+            mountpoint.resolve(),
+            socket,
+            operators_gid=_gid_of(group),
+            surface_limit=surface_limit,
+        )
+        by_signal = trio.run(serve)
     except ExceptionGroup as group_of_errors:
         failures, bugs = group_of_errors.split(OSError)
         if bugs is not None or failures is None:
@@ -69,11 +85,9 @@ def _die(*errors: OSError) -> Never:
     sys.exit(1)
 
 
-async def _serve(mountpoint: Path, socket: Path, operators_gid: int) -> bool:
-    return await serve_until_signal(mountpoint, socket, operators_gid=operators_gid)
-
-
 def _gid_of(group: str) -> int:
+    if group.isdecimal():
+        return int(group)
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:

@@ -83,17 +83,24 @@ async def serve(
         nursery.cancel_scope.cancel()
 
 
-async def serve_until_signal(mountpoint: Path, socket: Path, *, operators_gid: int) -> bool:
+async def serve_until_signal(
+    mountpoint: Path, socket: Path, *, operators_gid: int, surface_limit: float
+) -> bool:
     """Serve the copies of the service at a socket; return whether a signal ended it."""
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(cancel_on_signal, scope)
-            await serve(mountpoint, ServiceCopies(socket), operators_gid=operators_gid)
+            nursery.start_soon(_cancel_on_signal, scope)
+            await serve(
+                mountpoint,
+                ServiceCopies(socket),
+                operators_gid=operators_gid,
+                surface_limit=surface_limit,
+            )
             nursery.cancel_scope.cancel()
     return scope.cancel_called
 
 
-async def cancel_on_signal(scope: trio.CancelScope) -> None:
+async def _cancel_on_signal(scope: trio.CancelScope) -> None:
     """Cancel a scope at the first SIGTERM or SIGINT."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:

@@ -1,5 +1,7 @@
 """What the devicefs tests stand on: ext4 images on read-only loops, and the daemon."""
 
+import contextlib
+import itertools
 import json
 import os
 import selectors
@@ -16,6 +18,7 @@ from typing import Any
 from vssemu.linux import loop, mount
 
 PATIENCE = 30.0
+_SOCKETS = itertools.count()
 OPERATORS_GID = 54321
 READ_ONLY_LOOP = loop.LoopFlag.READ_ONLY | loop.LoopFlag.AUTOCLEAR | loop.LoopFlag.DIRECT_IO
 
@@ -33,6 +36,16 @@ def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert not check or done.returncode == 0, f"{command}: {done.stderr}"
     return done
+
+
+def mounted_for(device: Path) -> list[str]:
+    """Return the processes that see a mount of a device, whatever their mount namespace."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f" {device} " in (process / "mountinfo").read_text():
+                found.append(f"{process.name} {(process / 'comm').read_text().strip()}")
+    return found
 
 
 class RawDevice:
@@ -75,32 +88,37 @@ class RawDevice:
                 if os.path.exists(each.backing_file)
             )
 
-        wait_until(is_free, f"{self.node} is unbound")
+        try:
+            wait_until(is_free, f"{self.node} is unbound")
+        except AssertionError as error:
+            error.add_note(f"mounted in the mount namespaces of {mounted_for(self.node)}")
+            raise
 
 
 class Daemon:
-    """A devicefs process with its little service; see `service.py` for the commands."""
+    """A devicefs process and a service for it; see `service.py` for the commands."""
 
-    def __init__(self, mountpoint: Path, log: Path, *, limit: float = 10.0) -> None:
+    def __init__(self, directory: Path, mountpoint: Path, *, limit: float = 10.0) -> None:
         ours, theirs = socket.socketpair()
+        ours.settimeout(PATIENCE)
         self._socket = ours
         self._file = ours.makefile("rwb")
-        ours.settimeout(PATIENCE)
-        self._log = log
+        self._log = directory / "log"
         self.mountpoint = mountpoint
         self.revision = 0
         self._pings = 0
         self.events: list[dict[str, int]] = []
-        service = Path(__file__).with_name("service.py")
-        command = [sys.executable, service, "--mountpoint", mountpoint, "--gid", OPERATORS_GID]
-        command += ["--control", theirs.fileno(), "--limit", limit]
-        with log.open("ab") as file:
-            self.process = subprocess.Popen(
-                [str(each) for each in command],
-                pass_fds=[theirs.fileno()],
-                stderr=file,
-                stdout=file,
+        path = directory / f"vss{next(_SOCKETS)}.sock"
+        where: list[str | Path] = ["--mountpoint", mountpoint, "--socket", path]
+        service = [sys.executable, Path(__file__).with_name("service.py"), *where]
+        service += ["--control", str(theirs.fileno())]
+        devicefs = [sys.executable, "-m", "vssemu_fuse.devicefs", *where]
+        devicefs += ["--group", str(OPERATORS_GID), "--surface-limit", str(limit)]
+        with self._log.open("ab") as log, (directory / "service.log").open("ab") as service_log:
+            self._service = subprocess.Popen(
+                service, pass_fds=[theirs.fileno()], stderr=service_log
             )
+            self.process = subprocess.Popen(devicefs, stderr=log)
         theirs.close()
 
     @property
@@ -116,6 +134,9 @@ class Daemon:
         self.revision += 1
         self.tell(list=copies, revision=self.revision)
         self.wait_event(settled=self.revision)
+
+    def wait_log(self, words: str) -> None:
+        wait_until(lambda: words in self.log, f"{words} is in the log")
 
     def wait_event(self, **event: int) -> None:
         while event not in self.events:
@@ -139,8 +160,9 @@ class Daemon:
         self.process.wait(PATIENCE)
 
     def close(self) -> None:
-        if self.process.poll() is None:
-            self.kill()
+        for each in (self.process, self._service):
+            each.kill()
+            each.wait(PATIENCE)
         self._file.close()
         self._socket.close()
 
@@ -155,6 +177,7 @@ class Rig:
         self.tree = directory / "tree"
         self._devices: list[RawDevice] = []
         self._daemons: list[Daemon] = []
+        self._started: list[subprocess.Popen[str]] = []
         (self.tree / "folder").mkdir(parents=True)
         (self.tree / "hello.txt").write_text("hello\n")
         (self.tree / "folder" / "random.bin").write_bytes(os.urandom(3 << 20))
@@ -165,7 +188,7 @@ class Rig:
         return device
 
     def daemon(self, *, limit: float = 10.0) -> Daemon:
-        daemon = Daemon(self.mountpoint, self.directory / "log", limit=limit)
+        daemon = Daemon(self.directory, self.mountpoint, limit=limit)
         self._daemons.append(daemon)
         return daemon
 
@@ -179,9 +202,19 @@ class Rig:
             if each.mount_point.is_relative_to(self.directory) and fstype in each.fstype
         ]
 
+    def start(self, *command: str | Path) -> subprocess.Popen[str]:
+        """Start a program with pipes; it is killed at the end of the test at the latest."""
+        pipe = subprocess.PIPE
+        started = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        self._started.append(started)
+        return started
+
     def close(self) -> None:
         for daemon in self._daemons:
             daemon.close()
+        for each in self._started:
+            each.kill()
+            each.communicate(timeout=PATIENCE)
         while left := self.mounts():
             mount.unmount(left[0].mount_point, mount.UnmountFlag.DETACH)
         for device in self._devices:

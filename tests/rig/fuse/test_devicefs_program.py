@@ -53,13 +53,15 @@ class Service:
         facts = next((each for each in self.copies if each.number == number), None)
         if facts is None or not facts.raw_major:
             raise ObjectNotFound(f"no tree for copy {number}")
-        await trio.to_thread.run_sync(mount_tree, self.mountpoint, number, facts.raw_minor)
+        await trio.to_thread.run_sync(mount_tree, self.directory(number), facts.raw_minor)
+
+    def directory(self, number: int) -> Path:
+        return self.mountpoint / "Device" / f"HarddiskVolumeShadowCopy{number}"
 
     async def settled(self, caller: Caller, revision: int) -> None:
         listed = {each.number for each in self.copies}
         for number in set(self.surfaced) - listed:
-            path = self.mountpoint / "Device" / f"HarddiskVolumeShadowCopy{number}"
-            await trio.to_thread.run_sync(unmount_tree, path)
+            await trio.to_thread.run_sync(unmount_tree, self.directory(number))
         self.settled_revisions.append(revision)
 
     async def wait_settled(self) -> None:

@@ -89,7 +89,7 @@ def test_closing_the_image_closes_the_raw_device(rig: Rig, raw: RawDevice, daemo
 
 def test_walkers_waiting_for_a_removed_copy_are_let_go(rig: Rig, daemon: Daemon) -> None:
     daemon.tell(hold=1)
-    stats = start_stats(rig.path("Device"), 5)
+    stats = start_stats(rig, 5)
     wait_until(lambda: all(map(is_waiting_in_look_up, stats)), "all walkers wait")
     daemon.publish()
     for each in stats:

@@ -11,12 +11,8 @@ from tests.rig.fuse.rig import Daemon, RawDevice, Rig, run, wait_until
 from vssemu.linux import mount
 
 
-def start_stats(path: Path, count: int) -> list[subprocess.Popen[str]]:
-    command = ["stat", "-c", "%d %i", str(path)]
-    return [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(count)
-    ]
+def start_stats(rig: Rig, count: int) -> list[subprocess.Popen[str]]:
+    return [rig.start("stat", "-c", "%d %i", rig.path("Device")) for _ in range(count)]
 
 
 def is_waiting_in_look_up(process: subprocess.Popen[str]) -> bool:
@@ -27,7 +23,7 @@ def is_waiting_in_look_up(process: subprocess.Popen[str]) -> bool:
 
 def test_fifty_first_look_ups_at_once_mount_the_tree_once(rig: Rig, daemon: Daemon) -> None:
     daemon.tell(hold=1)
-    stats = start_stats(rig.path("Device"), 50)
+    stats = start_stats(rig, 50)
     wait_until(lambda: all(map(is_waiting_in_look_up, stats)), "all walkers wait")
     daemon.tell(let=1)
     seen = {each.communicate(timeout=20) for each in stats}
@@ -41,7 +37,7 @@ def test_more_walkers_than_the_fuse_library_has_tasks_do_not_shut_the_service_ou
     rig: Rig, daemon: Daemon
 ) -> None:
     daemon.tell(hold=1)
-    stats = start_stats(rig.path("Device"), 150)
+    stats = start_stats(rig, 150)
     wait_until(lambda: all(map(is_waiting_in_look_up, stats)), "all walkers wait")
     daemon.tell(let=1)
     assert not [each for each in stats if each.wait(20) != 0 or each.communicate()[1]]
@@ -162,3 +158,27 @@ def test_memory_pressure_on_names_does_not_unmount(rig: Rig, daemon: Daemon) -> 
     Path("/proc/sys/vm/drop_caches").write_text("2")
     assert (rig.path("Device") / "hello.txt").read_text() == "hello\n"
     assert daemon.count(surface=1) == 1
+
+
+def test_with_a_pinned_directory_even_a_first_bind_or_path_open_meets_the_tree(
+    rig: Rig, raw: RawDevice
+) -> None:
+    for open_first in (True, False):
+        daemon = rig.daemon()
+        daemon.publish(raw.facts(1))
+        daemon.tell(pin=1)
+        daemon.count(mounted=1)
+        if open_first:
+            fd = os.open(rig.path("Device"), os.O_PATH)
+            assert sorted(os.listdir(f"/proc/self/fd/{fd}")) == [
+                "folder",
+                "hello.txt",
+                "lost+found",
+            ]
+            os.close(fd)
+        else:
+            mount.bind(rig.path("Device"), rig.tree)
+            assert (rig.tree / "lost+found").exists()
+            run("umount", rig.tree)
+        assert daemon.count(surface=1) == 1
+        daemon.stop()
