@@ -25,6 +25,7 @@ def answer(
 ) -> None:
     """Answer an event.
 
-    document: the Writer Metadata Document for Identify, else the writer's changed part of the Backup Components Document.
+    document: the Writer Metadata Document for Identify, else the writer's changed part of the
+    Backup Components Document.
     """
     raise Declared
