@@ -30,6 +30,9 @@ from vssemu.vss.identity import LunId
 SECONDS_PER_EXTENT: Final = 10e-6
 """What an extent takes at best; the engine learns what it takes on the machine it is on."""
 
+SLOWEST_PER_EXTENT: Final = 30e-6
+"""What is expected at worst: one commit on a busy machine must not forbid all that follow."""
+
 SECONDS_PER_CLONE: Final = 1e-3
 _ENOUGH_EXTENTS: Final = 500  # below, the time of a commit says nothing of the extents
 _IMAGE: Final = "image"
@@ -132,7 +135,7 @@ class ReflinkEngine:
         extents = sum(self._extents[pair] for pair in prepared.pairs)
         if extents >= _ENOUGH_EXTENTS:
             mean = (self._seconds_per_extent + seconds / extents) / 2
-            self._seconds_per_extent = max(SECONDS_PER_EXTENT, mean)
+            self._seconds_per_extent = min(max(SECONDS_PER_EXTENT, mean), SLOWEST_PER_EXTENT)
 
     async def settle(self, prepared: Prepared) -> None:
         """Bring the copies and their names to the disk, and close what `prepare` opened."""
