@@ -2,7 +2,8 @@
 
 The socket is made here and handed over as descriptor 3 (sd_listen_fds(3)); connections are
 made as calls need them, so calls that overlap have one each. When the program ends, all
-connections break and the next need starts it anew. Refuses to know what the calls mean.
+connections break and the next need starts it anew; when the service dies, so does it. Refuses
+to know what the calls mean.
 """
 
 import os
@@ -15,20 +16,12 @@ from pathlib import Path
 import structlog
 import trio
 
-from vssemu.linux import run
+from vssemu.linux import activation, run
 from vssemu.rpc.client_trio import Client
 from vssemu.rpc.client_trio import connect as connect_to
 from vssemu.rpc.listening import listen_unix
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-_TRAMPOLINE = (
-    "import os,sys;f=int(sys.argv[1]);os.dup2(f,3,True) if f!=3 else os.set_inheritable(3,True);"
-    "os.environ.update(LISTEN_PID=str(os.getpid()),LISTEN_FDS='1');"
-    "os.execvp(sys.argv[2],sys.argv[2:])"
-)
-"""Gives the socket its number and the variables their values: only the program's own process
-can know its pid, and it must not run our code between fork and exec."""
 
 SECONDS_AFTER_KILL = 5.0
 
@@ -119,5 +112,6 @@ def _start(
     command: Sequence[str], sock: socket.socket, environment: Mapping[str, str]
 ) -> run.Child:
     descriptor = sock.fileno()
-    argv = [sys.executable, "-I", "-S", "-c", _TRAMPOLINE, str(descriptor), *command]
+    become = [sys.executable, "-I", "-S", activation.__file__]
+    argv = [*become, str(os.getpid()), str(descriptor), *command]
     return run.spawn(argv, env=environment, pass_fds=(descriptor,), process_group=0)

@@ -1,6 +1,7 @@
 """Providers as real processes: socket activation, overlapping calls, crashes, hangs."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,7 @@ async def test_a_program_that_crashes_or_hangs_is_gone_and_another_one_answers_n
     with pytest.raises(UnexpectedProviderError, match="CommitSnapshots"):
         await provider.call(table.commit_snapshots, SET)
     with trio.fail_after(5):
-        while is_running(first):  # noqa: ASYNC110  (a process has no event here)
-            await trio.sleep(0.01)
+        await until(lambda: not is_running(first))
     await provider.call(table.pre_commit_snapshots, SET)
     assert provider._program.pid != first
     (event,) = [e for e in read(short_directory / "events.jsonl") if e["kind"] == "provider_error"]
@@ -115,3 +115,42 @@ async def test_a_command_that_does_not_serve_is_an_error_with_the_providers_name
     provider = start("absent", command)
     with pytest.raises(UnexpectedProviderError, match="absent"):
         await provider.call(table.commit_snapshots, SET)
+
+
+async def test_a_program_dies_with_the_service_that_started_it(short_directory: Any) -> None:
+    code = (
+        "import os, socket, sys\n"
+        "from pathlib import Path\n"
+        "from vssemu.service import runner\n"
+        "made = runner.spawn(['/bin/sleep', '60'], Path(sys.argv[1]), {}, 'sleeper')\n"
+        "print(made.pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, str(short_directory / "p.sock")]
+    starter = await trio.lowlevel.open_process(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
+    )
+    assert starter.stdout
+    pid = 0
+    with trio.fail_after(20):
+        while not pid:
+            data = await starter.stdout.receive_some()
+            pid = int(data.split()[-1])
+        await until(lambda: name_of(pid) == "sleep")
+        starter.kill()
+        await starter.wait()
+        await until(lambda: name_of(pid) in ("", "dead"))
+
+
+def name_of(pid: int) -> str:
+    """The program that a process runs; `dead` for a zombie, empty when it is gone."""
+    try:
+        before, _, after = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+    except FileNotFoundError:
+        return ""
+    return "dead" if after.split()[0] in "ZX" else before.partition("(")[2]
+
+
+async def until(condition: Any) -> None:
+    while not condition():  # noqa: ASYNC110  (a process has no event here)
+        await trio.sleep(0.01)
