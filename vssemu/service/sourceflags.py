@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from vssemu.service.parts import Parts
+from vssemu.vss.errors import ObjectNotFound
 from vssemu.vss.host import SHADOW_FLAGS, GptFlags, Volume
 from vssemu.vss.identity import SnapshotSetId
 
@@ -39,13 +40,18 @@ async def restore(parts: Parts, set_id: SnapshotSetId) -> None:
     A volume that is not on this host any more keeps the bits it has.
     """
     noted = parts.catalog.noted_flags(set_id)
-    if not noted:
-        return
-    here = {volume.name: volume for volume in await parts.host.volumes()}
-    found = [(here[name], flags) for name, flags in noted if name in here]
+    found: list[tuple[Volume, GptFlags]] = []
+    for name, flags in noted:
+        # Asked for one by one: to a host that started anew, a volume with these bits looks
+        # like a copy and is not among its volumes.
+        try:
+            found.append((await parts.host.volume(name), flags))
+        except ObjectNotFound:
+            parts.log.record("source_volume_gone", set_id=str(set_id), volume=name)
     for flags, group in _by_flags(found).items():
         await parts.host.set_flags(group, flags)
-    parts.catalog.forget_flags(set_id)
+    if noted:
+        parts.catalog.forget_flags(set_id)
 
 
 def _by_flags(volumes: Sequence[tuple[Volume, GptFlags]]) -> dict[GptFlags, list[Volume]]:

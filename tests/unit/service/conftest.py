@@ -206,6 +206,7 @@ class Node:
         for name, value in host.items():
             setattr(self.host, name, value)
         self.array.copies = copies
+        self.host.is_fresh = True
 
     async def connect(self) -> Any:
         return await client_trio.connect(self.path, decode_error=decode_error)

@@ -114,6 +114,8 @@ class MemoryHost:
         self.refused: set[str] = set()
         self.hide: set[str] = set()
         self.is_holding = False
+        # A host that started anew knows copies by their bits alone.
+        self.is_fresh = False
         self.numbers = 0
         self.known = {f"{letter}:\\": self._volume(letter) for letter in letters}
 
@@ -150,12 +152,19 @@ class MemoryHost:
 
     async def volumes(self) -> Any:
         return [
+            volume
+            for volume in self._all()
+            if not (self.is_fresh and GptFlags.SHADOW_COPY in volume.flags)
+        ]
+
+    def _all(self) -> Any:
+        return [
             replace(volume, flags=self.flags.get(volume.name, volume.flags))
             for volume in self.known.values()
         ]
 
     async def volume(self, name: Any) -> Any:
-        for volume in await self.volumes():
+        for volume in self._all():
             if name in (volume.name, *volume.letters):
                 return volume
         raise ObjectNotFound(f"{name} is no volume", item=name)
