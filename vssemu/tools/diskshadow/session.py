@@ -28,9 +28,6 @@ from vssemu.tools.diskshadow.requests import AddVolume, WriterRule
 from vssemu.vss.attributes import Attribute, Context, has_writers
 from vssemu.vss.documents.cabinet import Cabinet
 from vssemu.vss.documents.writer import ComponentInfo
-from vssemu.vss.identity import SnapshotSetId
-from vssemu.vss.lun import LunInformation
-from vssemu.vss.snapshot import SnapshotSetDescription
 
 
 class Stage(Enum):
@@ -147,7 +144,6 @@ class Session:
     rules: list[WriterRule] = field(default_factory=list)
     created: Created | None = None
     loaded: Loaded | None = None
-    known_sets: dict[SnapshotSetId, tuple[LunInformation, ...]] = field(default_factory=dict)
     held: list[BackupComponents] = field(default_factory=list)
     aliases: Aliases = field(init=False)
 
@@ -161,12 +157,6 @@ class Session:
     def move(self, act: Act) -> None:
         """Note that a command has been done."""
         self.stage = after(self.stage, act)
-
-    def remember(self, description: SnapshotSetDescription) -> None:
-        """Keep which LUNs a set lies on, for BREAK and MASK."""
-        self.known_sets[description.snapshot_set_id] = tuple(
-            lun.destination for snapshot in description.snapshots for lun in snapshot.luns
-        )
 
     def verbose(self, *lines: str) -> None:
         """Print lines if the user wants details."""
@@ -196,5 +186,4 @@ class Session:
         self.volumes.clear()
         self.rules.clear()
         self.loaded = None
-        self.known_sets.clear()
         self.aliases.clear()

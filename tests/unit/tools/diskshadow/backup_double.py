@@ -41,6 +41,7 @@ from vssemu.vss.lifecycle.requester import (
     after,
     ended,
 )
+from vssemu.vss.lun import LunInformation
 from vssemu.vss.snapshot import (
     LunMapping,
     ProviderProperties,
@@ -285,6 +286,11 @@ class Backup:
     def get_snapshot_properties(self, snapshot_id: SnapshotId) -> SnapshotProperties:
         self._called(Call.GET_SNAPSHOT_PROPERTIES)
         return next(c for c in self.machine.copies() if c.snapshot_id == snapshot_id)
+
+    def get_snapshot_luns(self, snapshot_id: SnapshotId) -> list[LunInformation]:
+        self._called(Call.GET_SNAPSHOT_PROPERTIES)
+        held = next(h for h in self.machine.sets.values() if snapshot_id in h.luns)
+        return [lun_record(held.luns[snapshot_id])]
 
     def query(self) -> list[SnapshotProperties]:
         self._called(Call.QUERY)

@@ -22,7 +22,6 @@ from vssemu.tools.diskshadow.session import Act, Created, PendingVolume, Session
 from vssemu.tools.diskshadow.undo import take_back
 from vssemu.vss.attributes import Attribute, has_writers
 from vssemu.vss.documents import cabinet
-from vssemu.vss.documents.bcd import BackupComponentsDocument
 from vssemu.vss.documents.manifest import Manifest, ManifestCopy, member_of_writer
 from vssemu.vss.enums import BackupType
 from vssemu.vss.host import Volume
@@ -185,9 +184,6 @@ class _Creation:
         session.move(Act.CREATE)
         for alias in aliases:
             session.aliases.put(alias)
-        document = BackupComponentsDocument.parse(self.document)
-        if document.is_transportable:
-            session.remember(document.snapshot_set_description())
 
     def _tell(
         self, aliases: list[Alias], members: list[str], found: list[SnapshotProperties]

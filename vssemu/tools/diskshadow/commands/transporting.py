@@ -21,11 +21,10 @@ def load(session: Session, request: requests.LoadMetadata) -> None:
     found = cabinets.read(path)
     with calling(f"LoadMetadata({path})"):
         document = BackupComponentsDocument.parse(found.bcd)
-        description = document.snapshot_set_description() if document.is_transportable else None
+        if document.is_transportable:
+            document.snapshot_set_description()
     aliases = _aliases(found)
     session.loaded = Loaded(file=path, cabinet=found)
-    if description is not None:
-        session.remember(description)
     members = [MANIFEST_MEMBER, found.manifest.bcd_member, *found.manifest.writer_members]
     session.verbose(*(f"Extracted file {name} from .cab file {path.name}" for name in members))
     for alias in aliases:
