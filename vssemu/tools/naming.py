@@ -25,9 +25,9 @@ def volume_name(text: str) -> str:
     text: a letter (`X`, `X:`, `X:\`), a volume GUID path, its GUID alone, or a mount point.
     Raises ValueError for anything else.
     """
-    if _LETTER.fullmatch(text) or text.startswith("/"):
-        return place_name(text)
     found = _VOLUME.fullmatch(text)
+    if not found and (_LETTER.fullmatch(text) or text.startswith("/")):
+        return place_name(text)
     try:
         return volume_guid_name(parse_guid(found["guid"] if found else text))
     except ValueError:
