@@ -1,7 +1,7 @@
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vssemu.tools.naming import guid, lun_id, place_name, volume_name
@@ -46,12 +46,14 @@ def test_what_names_no_volume_is_refused_with_its_text(text: str) -> None:
     assert repr(text) in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.uuids())
 def test_every_guid_comes_back_as_its_volume(value: UUID) -> None:
     assert volume_name(f"{{{value}}}") == volume_name(volume_name(str(value)))
     assert guid(f"{{{value}}}") == value
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_a_name_with_a_separator_or_a_value_error(text: str) -> None:
     try:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vssemu.tools.writer import toml_value
@@ -22,6 +22,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_a_toml_reader_reads_what_was_written(value: object) -> None:
     assert tomllib.loads(f"it = {toml_value(value)}\n") == {"it": value}
