@@ -3,6 +3,7 @@
 import click
 
 from vssemu.tools.array import array
+from vssemu.tools.diskshadow.command import diskshadow
 from vssemu.tools.doctor import doctor
 from vssemu.tools.lab import lab
 from vssemu.tools.output import ReportingGroup
@@ -25,3 +26,4 @@ main.add_command(provider)
 main.add_command(writer)
 main.add_command(vds)
 main.add_command(vssadmin)
+main.add_command(diskshadow)

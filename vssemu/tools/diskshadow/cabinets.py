@@ -4,6 +4,7 @@ The place is taken before anything is created, so that a directory that cannot b
 ends CREATE early; the file appears under its name only when it is whole.
 """
 
+import io
 import os
 import platform
 import secrets
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from vssemu.tools.diskshadow.failures import Failed, calling
 from vssemu.vss.documents import cabinet
@@ -36,17 +37,18 @@ def log_member() -> str:
 class Place:
     """The name of a metadata file, taken: bytes go into a file beside it until `finish`."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: io.FileIO) -> None:
         self.path = path
         self._file = file
 
     def finish(self, content: bytes) -> None:
         """Write the file and give it its name. Raises Failed; then nothing is left of it."""
         try:
-            self._file.write(content)
-            self._file.flush()
+            left = memoryview(content)
+            while left:
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
-            Path(self._file.name).replace(self.path)
+            Path(os.fsdecode(self._file.name)).replace(self.path)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
@@ -58,7 +60,8 @@ def taken(path: Path) -> Iterator[Place]:
     try:
         if path.is_dir():
             raise IsADirectoryError(21, "Is a directory", str(path))
-        file = beside.open("xb")
+        # Unbuffered: a buffer that a full disk refused is written again at the close.
+        file = beside.open("xb", buffering=0)
     except OSError as error:
         raise _cannot_write(path, error) from error
     try:

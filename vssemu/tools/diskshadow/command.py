@@ -167,10 +167,10 @@ def _environment(environment: Mapping[str, str], line: CommandLine) -> dict[str,
     return {**environment, **parameters}
 
 
-def _log(roots: Roots, text: str) -> TextIO:
+def _log(roots: Roots, text: str) -> io.FileIO:
     path = roots.linux(text)
     try:
-        return path.open("w", encoding="utf-8", errors="backslashreplace", buffering=1)
+        return path.open("wb", buffering=0)
     except OSError as error:
         raise Failed(f"The log file {path} cannot be written: {error.strerror}.") from error
 
@@ -193,8 +193,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdin.reconfigure(errors="replace")
     try:
         status = run(sys.argv[1:] if arguments is None else arguments, out=sys.stdout)
-    except BrokenPipeError:
-        # The reader of our output has gone; Python would complain at its exit.
+    except (OSError, KeyboardInterrupt):
+        # Ctrl-C while all is released, for the second time; or our output cannot be written,
+        # most often because its reader has gone. Python would complain of that at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = ExitStatus.FAILED
     sys.exit(status)

@@ -1,5 +1,6 @@
 """Whole scripts against a service in memory: what is asked of it, in which order, what is told."""
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -263,3 +264,17 @@ def test_excluded_and_verified_writers(machine: Machine, work: Path) -> None:
     assert "'Mail Writer' is not on this computer" in ran.text
     ran = diskshadow(machine, work, "writer verify stock writer", "add volume F:", "create")
     assert ran.status == 0
+
+
+def test_a_full_disk_at_the_end_takes_the_set_back(
+    machine: Machine, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    ran = diskshadow(machine, work, *creates(work))
+    assert ran.status == 2
+    assert "cannot be written: No space left on device. Use SET METADATA" in ran.text
+    assert machine.sets == {}
+    assert [path.name for path in work.iterdir()] == ["script.dsh"]

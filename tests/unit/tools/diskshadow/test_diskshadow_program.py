@@ -125,6 +125,15 @@ def test_a_machine_without_the_service_is_told_so(tmp_path: Path) -> None:
     assert "no VSS service answers at /run/vssemu/vss.sock" in out.getvalue()
 
 
+def test_a_full_log_is_given_up_and_the_script_goes_on(tmp_path: Path) -> None:
+    script = tmp_path / "a.dsh"
+    script.write_text("set\nexit\n")
+    out = io.StringIO()
+    assert run(["/s", str(script), "/l", "/dev/full"], out=out) == 0
+    assert out.getvalue().count("The log file cannot be written any more: No space") == 1
+    assert "-> exit" in out.getvalue()
+
+
 @pytest.mark.parametrize(
     ("text", "path"),
     [
