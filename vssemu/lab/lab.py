@@ -22,8 +22,16 @@ from vssemu.lab.paths import LabPaths
 from vssemu.lab.waiting import until
 from vssemu.linux import cgroup, locks, processes, run
 from vssemu.rpc import client as rpc
+from vssemu.rpc.errors import RpcError
 from vssemu.vss.array import ArrayLun
-from vssemu.vss.errors import AccessDenied, BadState, Fail, InvalidArgument, ObjectNotFound
+from vssemu.vss.errors import (
+    AccessDenied,
+    BadState,
+    Fail,
+    InvalidArgument,
+    ObjectNotFound,
+    VssError,
+)
 from vssemu.vss.identity import ARRAY_PROVIDER_ID, Initiator, LunId
 
 START_SECONDS = 60.0
@@ -255,7 +263,8 @@ class Lab:
             pid = enter.identity_of_host(self.paths, host).pid
             with self.vss(host) as vss:
                 volumes = vss.call(disks_api.list_volumes)
-        except Fail:
+        except (VssError, RpcError, OSError):
+            # It does not run, or is just ending: either way nothing is known of it.
             pid, volumes = None, []
         letters = tuple(letter for v in volumes for letter in v.letters)
         return HostStatus(name=host, pid=pid, volumes=letters)
