@@ -321,11 +321,11 @@ def left_of(name: str, luns: Sequence[str], pool: Path | None = None) -> list[st
             with contextlib.suppress(OSError):
                 words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
                 in_group = f"/vssemu-{name}" in (entry / "cgroup").read_text()
-                # The supervisor is this process's child, and nobody waits for it.
-                if not words and (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                    continue
-                if in_group or f"/labs/{name}/" in words or f"/lab/{name}/" in words:
-                    left.append(f"process {entry.name}: {words}")
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                # A zombie waits for its parent, which may be this very process.
+                is_mine = in_group or f"/labs/{name}/" in words or f"/lab/{name}/" in words
+                if is_mine and state not in "ZX":
+                    left.append(f"process {entry.name} ({state}): {words}")
     left += [f"directory {d / name}" for d in (LABS, RUN) if (d / name).exists()]
     return left
 
