@@ -20,13 +20,14 @@ import click
 
 from vssemu.api.blocking import Vss
 from vssemu.tools.diskshadow import language, requester
-from vssemu.tools.diskshadow.console import Console
+from vssemu.tools.diskshadow.console import Console, OutputLost
 from vssemu.tools.diskshadow.failures import ExitStatus, Failed, Misused
 from vssemu.tools.diskshadow.interpreter import run_prompt, run_script
 from vssemu.tools.diskshadow.paths import Roots, load_roots
 from vssemu.tools.diskshadow.render import clock
 from vssemu.tools.diskshadow.requester import Requester
 from vssemu.tools.diskshadow.session import Session
+from vssemu.tools.output import describe
 
 PROMPT: Final = "DISKSHADOW> "
 NOTE: Final = (
@@ -117,6 +118,9 @@ def run(
         except Failed as error:
             console.lines([*banner(datetime.now()), *error.lines])
             return ExitStatus.FAILED
+        except OSError as error:
+            console.lines([*banner(datetime.now()), describe(error)])
+            return ExitStatus.FAILED
         console.lines(banner(datetime.now()))
         session = Session(
             console=console,
@@ -193,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdin.reconfigure(errors="replace")
     try:
         status = run(sys.argv[1:] if arguments is None else arguments, out=sys.stdout)
-    except (OSError, KeyboardInterrupt):
+    except (OutputLost, KeyboardInterrupt):
         # Ctrl-C while all is released, for the second time; or our output cannot be written,
         # most often because its reader has gone. Python would complain of that at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

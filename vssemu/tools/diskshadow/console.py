@@ -1,9 +1,12 @@
 """What DiskShadow prints: lines to the console and, with /l, to a log file as well."""
 
-import contextlib
 import io
 from collections.abc import Iterable
 from typing import TextIO
+
+
+class OutputLost(Exception):
+    """The console cannot be written any more, most often because its reader has gone."""
 
 
 class Console:
@@ -15,7 +18,7 @@ class Console:
 
     def line(self, text: str = "") -> None:
         """Print one line."""
-        self._out.write(f"{text}\n")
+        self._print(text)
         self.typed(text)
 
     def lines(self, texts: Iterable[str]) -> None:
@@ -34,9 +37,17 @@ class Console:
             self._log.write(f"{text}\n".encode(errors="backslashreplace"))
         except OSError as error:
             self._log = None
-            self._out.write(f"The log file cannot be written any more: {error.strerror}.\n")
+            self._print(f"The log file cannot be written any more: {error.strerror}.")
 
     def flush(self) -> None:
         """Bring out what was printed, for a program that prints next."""
-        with contextlib.suppress(BrokenPipeError):
+        try:
             self._out.flush()
+        except OSError as error:
+            raise OutputLost from error
+
+    def _print(self, text: str) -> None:
+        try:
+            self._out.write(f"{text}\n")
+        except OSError as error:
+            raise OutputLost from error

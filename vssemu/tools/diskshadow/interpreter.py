@@ -17,6 +17,7 @@ from vssemu.tools.diskshadow.failures import (
     Misused,
 )
 from vssemu.tools.diskshadow.session import Session
+from vssemu.tools.output import describe
 
 MAX_LINE: Final = 8191
 """Characters of a line, before and after expansion; that of the Windows command line."""
@@ -42,6 +43,9 @@ def execute(session: Session, line: str) -> None:
         do(session, command.parse(rest))
     except Misused as error:
         raise Misused(*(text for text in error.lines if text), *command.help_block()) from error
+    except OSError as error:
+        # A path that the system does not take: too long, or no right to look.
+        raise Failed(describe(error)) from error
 
 
 def _expanded(session: Session, line: str) -> list[str]:

@@ -1,6 +1,8 @@
 """The program: arguments, prompt, log, and scripts of any bytes."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import cast
 
@@ -229,3 +231,24 @@ def test_a_line_without_end_is_refused(tmp_path: Path) -> None:
     ran = diskshadow(Machine(), tmp_path, "add alias a " + "x" * 10_000)
     assert ran.status == 1
     assert "8191 characters" in ran.text
+
+
+@pytest.mark.parametrize("command", ["set metadata", "exec", "load metadata"])
+def test_a_name_that_the_system_does_not_take_is_one_line(tmp_path: Path, command: str) -> None:
+    ran = diskshadow(Machine(), tmp_path, f"{command} /tmp/{'x' * 300}")
+    assert ran.status == 2
+    assert "File name too long" in ran.lines[1]
+    assert len(ran.lines) == 2
+
+
+def test_the_program_ends_quietly_when_nobody_reads_it(tmp_path: Path) -> None:
+    script = tmp_path / "a.dsh"
+    script.write_text("help\n" * 50)
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "vssemu.tools.diskshadow", "/s", str(script)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (ran.returncode, ran.stderr) == (2, b"")
