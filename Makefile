@@ -6,7 +6,7 @@ PYTHON  := $(VENV)/bin/python
 PACKAGES := python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3 xfsprogs e2fsprogs \
             gdisk fdisk util-linux attr restic cabextract fio
 
-.PHONY: help demo unit test check clean setup
+.PHONY: help demo unit test soak check clean setup
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -20,6 +20,9 @@ unit: $(VENV)/.installed ## tests that need no root
 
 test: setup ## all tests, on real devices (root)
 	$(PYTHON) -m pytest
+
+soak: setup ## tests that run for long, or under storms (root)
+	$(PYTHON) -m pytest tests/soak
 
 check: $(VENV)/.installed ## ruff, mypy strict, the import contract
 	$(VENV)/bin/ruff format --check .

