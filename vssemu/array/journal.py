@@ -22,7 +22,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import trio
 
-from vssemu.array.schema import bring_up_to_date
+from vssemu.array.schema import FILE_NAME, bring_up_to_date
 from vssemu.array.tables import Tables
 from vssemu.vss.errors import Fail, InsufficientStorage
 
@@ -31,7 +31,6 @@ R = TypeVar("R")
 
 Work = Callable[Concatenate[Tables, P], R]
 
-FILE_NAME: Final = "journal.sqlite"
 _BUSY_SECONDS: Final = 10.0
 
 

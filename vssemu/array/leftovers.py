@@ -4,7 +4,7 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-from vssemu.array.journal import FILE_NAME
+from vssemu.array.schema import FILE_NAME
 from vssemu.vss.identity import LunId
 
 

@@ -7,6 +7,8 @@ refused.
 import sqlite3
 from typing import Final
 
+FILE_NAME: Final = "journal.sqlite"
+
 STEPS: Final = (
     """
     CREATE TABLE array (
