@@ -46,8 +46,10 @@ class Report:
             yield line
         seconds = time.monotonic() - begin
         self.times.append((f"{mark} {text}", seconds))
-        self.console.print(f"  {mark:>2}  {text}", style="green", end="")
-        self.console.print(f"  {line.figure}  [dim]{seconds:.2f} s[/dim]")
+        self.console.print(
+            f"  [green]{mark:>2}  {text}[/green]  {line.figure}  [dim]{seconds:.2f} s[/dim]",
+            soft_wrap=True,
+        )
 
     def fact(self, name: str, figure: str) -> None:
         """Keep a figure for the summary."""
