@@ -34,23 +34,30 @@ clean: ## remove what was built; labs are taken down with `vssemu lab down --all
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-setup: $(VENV)/.packages $(VENV)/.installed
+setup: $(VENV)/.packages $(VENV)/.installed ## install what is missing, nothing else (root)
 
 # Debian packages, only those that are missing, and only where apt is.
 $(VENV)/.packages: Makefile
-	@missing=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>/dev/null \
-	    | awk '$$2 == "installed" { print $$1 }' \
-	    | { have=$$(cat); for p in $(PACKAGES); do \
-	        echo "$$have" | grep -qx "$$p" || echo "$$p"; done; }); \
-	if [ -n "$$missing" ]; then \
-	    echo "installing: $$missing"; \
-	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
-	        --no-install-recommends $$missing; \
+	@mkdir -p $(VENV)
+	@have=$$(dpkg-query -W -f '$${Package} $${db:Status-Status}\n' $(PACKAGES) 2>/dev/null \
+	    | awk '$$2 == "installed" { print $$1 }'); \
+	missing=$$(for p in $(PACKAGES); do echo "$$have" | grep -qx "$$p" || printf ' %s' "$$p"; done); \
+	if [ -z "$$missing" ]; then :; \
+	elif ! command -v apt-get >/dev/null; then \
+	    echo "no apt-get here; what these Debian packages hold is needed:$$missing"; \
+	elif [ "$$(id -u)" != 0 ]; then \
+	    echo "packages are missing; run as root: apt-get install$$missing" >&2; exit 1; \
+	else \
+	    echo "installing:$$missing"; \
+	    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y \
+	        --no-install-recommends $$missing; } >$(VENV)/packages.log 2>&1 \
+	    || { cat $(VENV)/packages.log >&2; exit 1; }; \
 	fi
-	@mkdir -p $(VENV) && touch $@
+	@touch $@
 
-$(VENV)/.installed: pyproject.toml
-	@test -x $(PYTHON) || python3 -m venv $(VENV)
+# A venv whose making was interrupted has a Python without pip.
+$(VENV)/.installed: pyproject.toml | $(VENV)/.packages
+	@$(PYTHON) -c 'import pip' 2>/dev/null || python3 -m venv $(VENV)
 	@echo "installing the package with its tools into $(VENV)"
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

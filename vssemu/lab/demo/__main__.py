@@ -14,6 +14,9 @@ NAME = "demo"
 
 def main() -> int:
     """Run both flows; return the exit status."""
+    if sys.argv[1:]:
+        print(f"{__doc__}\nIt takes no arguments.", file=sys.stderr)  # noqa: T201
+        return 0 if {"-h", "--help"} & {*sys.argv[1:]} else 2
     if not stage.is_root():
         print("the demo needs root: sudo make demo", file=sys.stderr)  # noqa: T201
         return 1
@@ -32,8 +35,12 @@ def main() -> int:
                 line.say("; ".join(left) or "nothing is left")
                 report.fact("left on this machine", "; ".join(left) or "nothing")
     except (VssError, ProgramFailed, OSError, RpcError) as error:
-        print(f"the demo failed: {error}", file=sys.stderr)  # noqa: T201
+        notes = getattr(error, "__notes__", [])
+        print("\n".join([f"the demo failed: {error}", *notes]), file=sys.stderr)  # noqa: T201
         return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; the lab was taken down", file=sys.stderr)  # noqa: T201
+        return 130
     report.summary()
     return 1 if left else 0
 

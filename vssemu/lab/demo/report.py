@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.table import Table
 
 
 @dataclass(slots=True)
@@ -45,7 +44,7 @@ class Report:
         with self.console.status(f"{mark}  {text}"):
             yield line
         seconds = time.monotonic() - begin
-        self.times.append((f"{mark} {text}", seconds))
+        self.times.append((f"{mark:>2}  {text}", seconds))
         self.console.print(
             f"  [green]{mark:>2}  {text}[/green]  {line.figure}  [dim]{seconds:.2f} s[/dim]",
             soft_wrap=True,
@@ -58,14 +57,9 @@ class Report:
     def summary(self) -> None:
         """Print times and figures."""
         self.heading("Summary")
-        times = Table(box=None, pad_edge=False, show_header=False)
-        for name, seconds in self.times:
-            times.add_row(f"  {name}", f"{seconds:6.2f} s")
-        times.add_row(
-            "  [bold]in all[/bold]", f"[bold]{sum(s for _, s in self.times):6.2f} s[/bold]"
-        )
-        self.console.print(times)
-        facts = Table(box=None, pad_edge=False, show_header=False)
+        times = [*self.times, ("    in all", sum(seconds for _, seconds in self.times))]
+        width = max(len(name) for name, _ in times)
+        for name, seconds in times:
+            self.console.print(f"  {name:<{width}}  {seconds:6.2f} s", soft_wrap=True)
         for name, figure in self.facts:
-            facts.add_row(f"  {name}", figure)
-        self.console.print(facts)
+            self.console.print(f"      {name:<{width - 4}}  {figure}", soft_wrap=True)

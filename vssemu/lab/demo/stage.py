@@ -18,12 +18,15 @@ from vssemu.lab import enter
 from vssemu.lab.config import LabConfig, VolumeSpec
 from vssemu.lab.lab import Lab
 from vssemu.lab.waiting import until
-from vssemu.linux import run
-from vssemu.vss.errors import Fail
+from vssemu.linux import cgroup, locks, run
+from vssemu.rpc.errors import RpcError
+from vssemu.vss.errors import BadState, Fail, VssError
 
 HOSTS = ("systemOne", "systemTwo", "systemThree")
 LUN_SIZE = 2 << 30
 PROGRAM_SECONDS = 120.0
+_LOCKS = Path("/run")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,27 +79,101 @@ class Stage:
 
 @contextmanager
 def stage(name: str) -> Iterator[Stage]:
-    """Bring the demo's lab up and take it, and its files, away at the end."""
+    """Bring the demo's lab up and take it, and its files, away at the end.
+
+    Raises BadState when another demo is running: its lab would be taken away.
+    """
     lab = Lab(name)
-    lab.down()
-    with tempfile.TemporaryDirectory(prefix=f"vssemu-{name}-") as work:
+    with (
+        _alone(name),
+        _told_to_end(),
+        tempfile.TemporaryDirectory(prefix=f"vssemu-{name}-") as work,
+    ):
+        lab.down()
         try:
             volume = VolumeSpec(letter="F", size=LUN_SIZE)
             lab.up(LabConfig(name=name, hosts=HOSTS, volumes=(volume,)))
             yield Stage(lab=lab, work=Path(work))
+        except (VssError, run.ProgramFailed, OSError, RpcError) as error:
+            error.add_note(f"logs: {_keep_logs(lab, Path(work))}")
+            raise
         finally:
-            lab.down()
+            with _uninterrupted():
+                lab.down()
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Let one demo at a time run on this machine. Raises BadState."""
+    path = _LOCKS / f"vssemu-{name}.lock"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # Whoever held the lock before may have taken this file away.
+        if not (locks.try_lock(fd) and path.exists() and path.samefile(f"/proc/self/fd/{fd}")):
+            other = os.pread(fd, 20, 0).decode() or "just ending"
+            raise BadState(f"another demo runs on this machine: process {other}")
+        os.pwrite(fd, b"%d" % os.getpid(), 0)
+        try:
+            yield
+        finally:
+            path.unlink()
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does: the lab is taken away."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let no second Ctrl-C stop the block, nor a program that it runs."""
+    before = {number: signal.signal(number, lambda *_: None) for number in _SIGNALS}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _keep_logs(lab: Lab, work: Path) -> Path:
+    """Copy the logs to a directory that stays, and return it."""
+    kept = Path(tempfile.mkdtemp(prefix="vssemu-demo-logs-"))
+    with contextlib.suppress(VssError, OSError):
+        for log in [*lab.logs(), *work.glob("*.log")]:
+            host = log.parts[-4] if log.parts[-3:-1] == ("var", "logs") else ""
+            shutil.copyfile(log, kept / "-".join(filter(None, (host, log.name))))
+    return kept
 
 
 def leftovers(name: str) -> list[str]:
     """Return what the lab left on this machine: mounts, loop devices, groups, directories."""
-    mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if name in line]
+    paths = Lab(name).paths
+    mounts = [
+        line
+        for line in Path("/proc/self/mounts").read_text().splitlines()
+        if f"{paths.state}/" in line or f"{paths.run}/" in line
+    ]
     loops = [
         str(path.parent.parent.name)
         for path in Path("/sys/block").glob("loop*/loop/backing_file")
-        if f"/{name}/" in _text(path)
+        if f"{paths.state}/" in _text(path)
     ]
-    directories = [str(d) for d in (Lab(name).paths.state, Lab(name).paths.run) if d.exists()]
+    base = cgroup.find_cgroup2()
+    groups = [base / f"vssemu-{name}"] if base else []
+    directories = [str(d) for d in (paths.state, paths.run, *groups) if d.exists()]
     return [*mounts, *loops, *directories]
 
 
@@ -110,7 +187,7 @@ def require_programs(*programs: str) -> None:
     """Raise Fail unless the programs are installed."""
     missing = [p for p in programs if shutil.which(p) is None]
     if missing:
-        raise Fail(f"{', '.join(missing)}: not installed", hint="make setup, or vssemu doctor")
+        raise Fail(f"{', '.join(missing)}: not installed", hint="make setup; vssemu doctor")
 
 
 def wait_for(condition: Any, what: str) -> None:

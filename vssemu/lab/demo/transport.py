@@ -163,17 +163,18 @@ def _cabinet(backup: Backup) -> bytes:
 
 def _steps_6_to_8(stage: Stage, report: Report, backup: Backup) -> None:
     opened = cabinet.read((stage.work / "backup.cab").read_bytes())
-    with stage.vss(TWO) as vss:
-        with vss.backup_components() as importer:
-            with report.step("6", "systemTwo imports the shadow copy") as line:
-                importer.initialize_for_backup(opened.bcd)
-                importer.set_context(Context.ALL)
-                importer.import_snapshots()
-                copy = importer.get_snapshot_properties(backup.snapshot_id)
-                line.say(copy.device_object)
-            _back_up(stage, report, opened, copy)
-            _check_restore(stage, report, copy, backup)
+    with stage.vss(TWO) as vss, ExitStack() as held:
+        with report.step("6", "systemTwo imports the shadow copy") as line:
+            importer = held.enter_context(vss.backup_components())
+            importer.initialize_for_backup(opened.bcd)
+            importer.set_context(Context.ALL)
+            importer.import_snapshots()
+            copy = importer.get_snapshot_properties(backup.snapshot_id)
+            line.say(copy.device_object)
+        _back_up(stage, report, opened, copy)
+        _check_restore(stage, report, copy, backup)
         with report.step("8", "releasing the interface deletes it") as line:
+            held.close()
             if vss.client.call(disks.list_disks):
                 raise Fail("systemTwo still has the shadow copy's LUN")
             line.say("no shadow copy, no LUN on systemTwo; it signals systemOne")
