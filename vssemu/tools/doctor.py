@@ -1,5 +1,6 @@
 """`vssemu doctor`: what this machine can and cannot do, and the mend."""
 
+import contextlib
 import grp
 import os
 import platform
@@ -63,6 +64,11 @@ def _mark(finding: Finding) -> str:
     return "MISSING" if finding.needed else "without"
 
 
+def _mend_as_root(mend: str) -> str:
+    """Return the mend; for others than root, who cannot tell, that root is to look."""
+    return mend if os.geteuid() == 0 else "run it with sudo"
+
+
 def _root() -> Iterator[Finding]:
     yield Finding(
         what="root",
@@ -83,32 +89,47 @@ def _kernel() -> Iterator[Finding]:
     )
     known = Path("/proc/filesystems").read_text()
     for name in ("ext4", "xfs", "fuse"):
+        if f"\t{name}\n" in known:
+            fact = "known to the kernel"
+        else:
+            fact = "a module, loaded at the first mount" if _is_module(name) else ""
         yield Finding(
             what=f"file system {name}",
-            ok=f"\t{name}\n" in known,
-            fact="known to the kernel" if f"\t{name}\n" in known else "unknown to the kernel",
-            mend=f"modprobe {name}",
+            ok=bool(fact),
+            fact=fact or "unknown to the kernel",
+            mend="use a kernel that has it",
         )
+
+
+def _is_module(name: str) -> bool:
+    """Tell whether this kernel has a module; mount(2) loads those of file systems."""
+    index = Path("/lib/modules") / platform.release() / "modules.dep"
+    with contextlib.suppress(OSError):
+        lines = index.read_text().splitlines()
+        return any(f"/{name}.ko" in line.partition(":")[0] for line in lines)
+    return False
 
 
 def _loop() -> Iterator[Finding]:
     try:
         number = loop.free_number()
     except OSError as error:
-        yield Finding(
-            what="loop devices", ok=False, fact=str(error.strerror), mend="modprobe loop"
-        )
+        mend = _mend_as_root("modprobe loop")
+        yield Finding(what="loop devices", ok=False, fact=str(error.strerror), mend=mend)
         return
     yield Finding(what="loop devices", ok=True, fact=f"{loop.node(number)} is free")
 
 
 def _control_groups() -> Iterator[Finding]:
     base = cgroup.find_cgroup2()
+    ok = base is not None and os.access(base, os.W_OK)
     yield Finding(
         what="control groups, version 2",
-        ok=base is not None and os.access(base, os.W_OK),
-        fact=str(base) if base else "not mounted",
-        mend="mount -t cgroup2 none /sys/fs/cgroup",
+        ok=ok,
+        fact=f"{base}{'' if ok else ', not writable'}" if base else "not mounted",
+        mend=_mend_as_root(
+            f"mount -o remount,rw {base}" if base else "mount -t cgroup2 none /sys/fs/cgroup"
+        ),
     )
 
 
@@ -127,7 +148,12 @@ def _pool() -> Iterator[Finding]:
         with tempfile.TemporaryDirectory(dir=place, prefix="vssemu-doctor-") as directory:
             clones = reflink.can_clone(Path(directory))
     except OSError as error:
-        yield Finding(what="pool directory", ok=False, fact=str(error), mend="run it with sudo")
+        yield Finding(
+            what="pool directory",
+            ok=False,
+            fact=f"{place}: {error.strerror}",
+            mend=_mend_as_root(""),
+        )
         return
     yield Finding(
         what="pool directory can clone files",
