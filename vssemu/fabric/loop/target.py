@@ -166,6 +166,9 @@ class LoopTarget:
             owner = self.grants.owner(binding.number)
             if initiator is not None and owner not in {None, initiator}:
                 continue
+            if binding.size_limit == WITHDRAWN_LIMIT and owner is not None:
+                # Cut off: a directory that somebody keeps open is all that holds it.
+                continue
             if (user := await self._freed(files, binding.number, wait=False)) is not None:
                 users.append(user)
         return users
