@@ -36,6 +36,8 @@ from vssemu.vss.identity import ARRAY_PROVIDER_ID, Initiator, LunId
 
 START_SECONDS = 60.0
 """How long the array, and each host, may take to serve."""
+HOPELESS_STARTS = 6
+"""A service that ended so often without ever serving is not waited for any longer."""
 STOP_SECONDS = 40.0
 """How long an orderly end may take before everything is killed."""
 LOCK_SECONDS = 120.0
@@ -179,7 +181,7 @@ class Lab:
 
     def _wait(self, socket: Path, service: str, host: str | None = None) -> None:
         try:
-            supervisor.wait_ready(socket, service, seconds=START_SECONDS)
+            self._wait_ready(socket, service)
         except Fail as error:
             raise Fail(
                 f"{service} did not start: {self._last_line(service, host)}",
@@ -187,13 +189,27 @@ class Lab:
                 item=service,
             ) from error
 
+    @staticmethod
+    def _wait_ready(socket: Path, service: str) -> None:
+        """Return when a service serves. Raises Fail, early for one that ends at every start."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                supervisor.wait_ready(socket, service, seconds=1.0)
+            except Fail:
+                starts = supervisor.services(socket)[service]["starts"]
+                if starts >= HOPELESS_STARTS or time.monotonic() >= deadline:
+                    raise
+            else:
+                return
+
     def _last_line(self, service: str, host: str | None = None) -> str:
         """Return the last words of a service, or of the supervisor that should start it."""
         logs = self.paths.host_state(host) / "var/logs" if host else self.paths.logs
         for file in (logs / f"{service}.log", self.paths.logs / "supervisor.log"):
             with contextlib.suppress(OSError):
                 if lines := file.read_text(errors="replace").splitlines():
-                    return lines[-1]
+                    return _said(lines[-1])
         return "it left no log"
 
     def _provide(self, wanted: LabConfig, volume: VolumeSpec) -> None:
@@ -247,8 +263,13 @@ class Lab:
     def status(self) -> LabStatus:
         """Return how the lab stands. Raises ObjectNotFound when there is none."""
         known = self._config()
+        outside: dict[str, dict[str, Any]] = {}
         running = self._is_running()
-        outside = supervisor.services(self.paths.supervisor_socket) if running else {}
+        if running:
+            try:
+                outside = supervisor.services(self.paths.supervisor_socket)
+            except supervisor.SupervisorGone:
+                running = False
         pool = known.pool or str(self.paths.default_pool)
         return LabStatus(
             name=self.paths.name,
@@ -320,10 +341,14 @@ class Lab:
         if not self.paths.state.exists() and not self.paths.run.exists():
             return False
         with self._locked():
+            # Whoever held the lock before may have taken everything away but it.
+            was_there = self.paths.state.exists() or any(
+                path != self.paths.lock for path in self.paths.run.iterdir()
+            )
             if not force:
                 self._end_orderly()
             self._take_away(delete=True)
-        return True
+        return was_there
 
     def _end_orderly(self) -> None:
         identity = self._supervisor()
@@ -419,3 +444,12 @@ class Lab:
                 ):
                     yield
                     return
+
+
+def _said(line: str) -> str:
+    """Return what a line of a log says to a user: of a structured one, the error."""
+    try:
+        fields = json.loads(line)
+        return str(fields.get("error") or fields["event"])
+    except (ValueError, AttributeError, KeyError):
+        return line
