@@ -136,6 +136,7 @@ def build(tree: Path, hidden: frozenset[Path], *, state: Path, outside: Path) ->
     mount.mount("vssemu-root", tree, "tmpfs", options="mode=755")
     for step in plan(hidden):
         step.execute(tree)
+    _let_go_of_loops(tree)
     for name in _PRIVATE:
         (tree / name).mkdir(exist_ok=True)
     _mount_private(tree)
@@ -145,6 +146,18 @@ def build(tree: Path, hidden: frozenset[Path], *, state: Path, outside: Path) ->
     own_outside = tree / "run/vssemu/outside"
     own_outside.mkdir(parents=True)
     mount.bind(outside, own_outside)
+
+
+def _let_go_of_loops(tree: Path) -> None:
+    """Detach what is mounted in the tree from loop devices and by FUSE.
+
+    They are other people's, or another lab's, and a bind would hold them for as long as the
+    host lives.
+    """
+    for found in reversed(mount.mounts()):
+        is_foreign = found.source.startswith("/dev/loop") or found.fstype.startswith("fuse")
+        if is_foreign and tree in found.mount_point.parents:
+            mount.unmount(found.mount_point, mount.UnmountFlag.DETACH)
 
 
 def _mount_private(tree: Path) -> None:

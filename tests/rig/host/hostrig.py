@@ -98,6 +98,8 @@ class FileArray:
         self.masked: set[LunId] = set()
         self.reclaimed: list[LunId] = []
         self.shared: list[tuple[LunId, str]] = []
+        self.independent: list[LunId] = []
+        self.import_failed: list[LunId] = []
         self._changed = trio.Event()
 
     # What a test does at the array
@@ -199,6 +201,12 @@ class FileArray:
     async def share(self, caller: Caller, record: LunInformation, initiator: Initiator) -> None:
         self.shared.append((naa_of(record), initiator))
 
+    async def set_independent(self, caller: Caller, records: list[LunInformation]) -> None:
+        self.independent += [naa_of(record) for record in records]
+
+    async def set_import_failed(self, caller: Caller, records: list[LunInformation]) -> None:
+        self.import_failed += [naa_of(record) for record in records]
+
     async def reclaim(self, caller: Caller, record: LunInformation) -> None:
         self.luns_by_id.pop(naa_of(record), None)
         self.reclaimed.append(naa_of(record))
@@ -237,11 +245,6 @@ class FileArray:
     async def surface(self, caller: Caller, records: list[LunInformation]) -> None:
         raise NotSupportedHere("surface")
 
-    async def set_independent(self, caller: Caller, records: list[LunInformation]) -> None:
-        raise NotSupportedHere("set_independent")
-
-    async def set_import_failed(self, caller: Caller, records: list[LunInformation]) -> None:
-        raise NotSupportedHere("set_import_failed")
 
 
 def is_freed(number: int) -> bool:

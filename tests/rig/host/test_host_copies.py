@@ -234,6 +234,7 @@ async def test_a_broken_copy_is_a_plain_volume_and_its_object_still_reads(
     with pytest.raises(BadState, match="belongs to a shadow copy"):
         await host.disks.make_read_write(CALLER, host.topology_volume(copy).name)
     await host.agent.release(wanted.snapshot_id)
+    assert array.independent == [copy.id]
     (broken,) = [e for e in await host.agent.volumes() if e.luns[0].lun_id == copy.id]
     assert broken.flags == GptFlags.READ_ONLY
     assert broken.mount_points == ()
