@@ -20,6 +20,7 @@ import trio
 
 from vssemu.array.array import open_array
 from vssemu.array.server import Sockets
+from vssemu.daemons.foreign import let_go
 from vssemu.daemons.logs import configure_logs
 from vssemu.linux import mount, namespaces
 from vssemu.vss.errors import VssError
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # Before any thread: a process with several cannot leave its mount namespace.
         namespaces.unshare(namespaces.Namespace.MOUNT)
-        mount.set_propagation("/", mount.Propagation.PRIVATE, recursive=True)
+        mount.set_propagation("/", mount.Propagation.SLAVE, recursive=True)
+        let_go(Path("/"), keep=[options.state, options.run, options.pool, Path(sys.prefix)])
         trio.run(_run, options)
     except (VssError, OSError) as error:
         logger.error("arrayd_failed", error=str(error), exc_info=error)

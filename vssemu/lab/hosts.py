@@ -133,7 +133,7 @@ def _inner_table() -> dict[str, Any]:
     }
     devicefs = {
         "name": DEVICEFS,
-        "argv": module("vssemu_fuse.devicefs"),
+        "argv": module("vssemu_fuse.devicefs", "--ready-fd", "{ready_fd}"),
         "confined": True,
         "after": [VSSD],
     }

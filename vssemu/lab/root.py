@@ -6,11 +6,13 @@ places are simply not there.
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from vssemu.daemons.foreign import let_go
 from vssemu.linux import devices, mount
 
 CHARACTER_DEVICES = {
@@ -136,7 +138,7 @@ def build(tree: Path, hidden: frozenset[Path], *, state: Path, outside: Path) ->
     mount.mount("vssemu-root", tree, "tmpfs", options="mode=755")
     for step in plan(hidden):
         step.execute(tree)
-    _let_go_of_loops(tree)
+    let_go(tree, keep=[tree.joinpath(*Path(sys.prefix).parts[1:])])
     for name in _PRIVATE:
         (tree / name).mkdir(exist_ok=True)
     _mount_private(tree)
@@ -146,18 +148,6 @@ def build(tree: Path, hidden: frozenset[Path], *, state: Path, outside: Path) ->
     own_outside = tree / "run/vssemu/outside"
     own_outside.mkdir(parents=True)
     mount.bind(outside, own_outside)
-
-
-def _let_go_of_loops(tree: Path) -> None:
-    """Detach what is mounted in the tree from loop devices and by FUSE.
-
-    They are other people's, or another lab's, and a bind would hold them for as long as the
-    host lives.
-    """
-    for found in reversed(mount.mounts()):
-        is_foreign = found.source.startswith("/dev/loop") or found.fstype.startswith("fuse")
-        if is_foreign and tree in found.mount_point.parents:
-            mount.unmount(found.mount_point, mount.UnmountFlag.DETACH)
 
 
 def _mount_private(tree: Path) -> None:
