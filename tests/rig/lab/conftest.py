@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.rig.lab.labrig import HOSTS, ONE, Rig, eventually, fill, left_of
+from vssemu.lab.waiting import until
 from vssemu.linux import cgroup
 
 RUN = f"t{os.getpid()}"
@@ -41,7 +42,12 @@ def labs() -> Iterator[Labs]:
     root.chmod(0o755)
     known = Labs(root)
     yield known
-    left = [line for rig in known.made for line in left_of(rig.name, sorted(rig.seen_luns))]
+
+    def leftovers() -> list[str]:
+        return [line for rig in known.made for line in left_of(rig.name, sorted(rig.seen_luns))]
+
+    until(lambda: not leftovers(), seconds=10)
+    left = leftovers()
     base = cgroup.find_cgroup2()
     if base is not None:
         left += [f"control group {group}" for group in base.glob(f"vssemu-{RUN}-*")]

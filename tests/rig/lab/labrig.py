@@ -288,6 +288,8 @@ def fill(directory: Path, *, files: int = 40) -> None:
 
 def digest(tree: Path) -> dict[str, str]:
     """Return name -> digest of everything below a directory, lost+found apart."""
+    if not tree.is_dir():  # rglob takes what is not there for empty
+        raise FileNotFoundError(tree)
     found = {}
     for path in sorted(tree.rglob("*")):
         name = str(path.relative_to(tree))
@@ -328,6 +330,17 @@ def left_of(name: str, luns: Sequence[str], pool: Path | None = None) -> list[st
                     left.append(f"process {entry.name} ({state}): {words}")
     left += [f"directory {d / name}" for d in (LABS, RUN) if (d / name).exists()]
     return left
+
+
+def assert_nothing_left(rig: Rig) -> None:
+    """Fail with what is left of a lab, after a moment for what is just ending.
+
+    A host's PID 1 has left everything behind, its control group too, while it still waits
+    until the machine's own init has reaped the last program that ran inside.
+    """
+    luns = sorted(rig.seen_luns)
+    until(lambda: not left_of(rig.name, luns, rig.pool), seconds=10)
+    assert left_of(rig.name, luns, rig.pool) == []
 
 
 def sigkill_everything(rig: Rig) -> None:

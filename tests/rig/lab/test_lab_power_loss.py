@@ -19,11 +19,11 @@ from tests.rig.lab.labrig import (
     TWO,
     VSSEMU,
     Rig,
+    assert_nothing_left,
     create,
     digest,
     eventually,
     import_set,
-    left_of,
     prepared,
     sigkill_everything,
 )
@@ -79,7 +79,7 @@ def assert_down_and_clean(rig: Rig) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert left_of(rig.name, sorted(rig.seen_luns), rig.pool) == []
+    assert_nothing_left(rig)
     assert_origin_clean(rig)
 
 
@@ -204,6 +204,8 @@ def test_after_a_power_loss_persistent_copies_are_there_and_nonpersistent_ones_g
             administrator.set_context(0xFFFFFFFF)
             found = administrator.query()
             assert [p.snapshot_id for p in found] == expected, f"{held.copy} is nonpersistent"
-    assert digest(rig.path(TWO, found[0].device_object) / "data") == frozen
+    tree = rig.path(TWO, found[0].device_object) / "data"
+    eventually(tree.is_dir)
+    assert digest(tree) == frozen
     assert digest(rig.path(ONE, "/mnt/F/data")) == frozen
     rig.assert_writable(ONE)
