@@ -75,7 +75,10 @@ def surface(records: list[LunInformation]) -> None:
 
 @initiator.method()
 def retract(records: list[LunInformation]) -> None:
-    """Mask LUNs from this host; they must be detached from it."""
+    """Mask LUNs from this host; they must be detached from it.
+
+    A copy that this host claimed, and that was not broken, may be surfaced anew after that.
+    """
     raise Declared
 
 

@@ -86,36 +86,38 @@ class Method(Generic[P, R]):
         return call
 
 
-class Operation:
+class Operation(Generic[P]):
     """An asynchronous method of VSS: call it to wait for its end, or `begin` it."""
 
-    def __init__(self, method: interface.Method[[], str]) -> None:
+    def __init__(self, method: interface.Method[P, str]) -> None:
         self.method = method
         self.__doc__ = method.doc
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
     @overload
-    def __get__(self, instance: "BackupComponents", owner: type) -> "BoundOperation": ...
-    def __get__(self, instance: "BackupComponents | None", owner: type) -> "Self | BoundOperation":
+    def __get__(self, instance: "BackupComponents", owner: type) -> "BoundOperation[P]": ...
+    def __get__(
+        self, instance: "BackupComponents | None", owner: type
+    ) -> "Self | BoundOperation[P]":
         """Return the bound operation."""
         return self if instance is None else BoundOperation(instance.client, self.method)
 
 
-class BoundOperation:
+class BoundOperation(Generic[P]):
     """An asynchronous method of one object."""
 
-    def __init__(self, client: rpc.Client, method: interface.Method[[], str]) -> None:
+    def __init__(self, client: rpc.Client, method: interface.Method[P, str]) -> None:
         self._client = client
         self._method = method
 
-    def __call__(self) -> Hresult:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Hresult:
         """Begin, wait for the end, and return the success HRESULT. Raises VssError."""
-        return self.begin().wait()
+        return self.begin(*args, **kwargs).wait()
 
-    def begin(self) -> "Async":
+    def begin(self, *args: P.args, **kwargs: P.kwargs) -> "Async":
         """Begin and return the IVssAsync object."""
-        return Async(self._client, self._client.call(self._method))
+        return Async(self._client, self._client.call(self._method, *args, **kwargs))
 
 
 class Async:
@@ -169,6 +171,7 @@ class BackupComponents:
     query_providers = Method(plans.plain(table.query_providers))
     delete_snapshots = Method(plans.plain(table.delete_snapshots))
     break_snapshot_set = Method(plans.plain(table.break_snapshot_set))
+    break_snapshot_set_ex = Operation(table.break_snapshot_set_ex)
     expose_snapshot = Method(plans.plain(table.expose_snapshot))
     unexpose_snapshot = Method(plans.plain(table.unexpose_snapshot))
     set_backup_succeeded = Method(plans.set_backup_succeeded)

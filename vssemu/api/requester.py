@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from vssemu.rpc.interface import Declared, Interface
 from vssemu.vss.attributes import Attribute
-from vssemu.vss.enums import BackupType, ComponentType, ObjectType
+from vssemu.vss.enums import BackupType, ComponentType, HardwareOptions, ObjectType
 from vssemu.vss.hresult import Hresult
 from vssemu.vss.identity import (
     ProviderId,
@@ -224,6 +224,17 @@ def delete_snapshots(source_id: SnapshotId, source_type: ObjectType, force: bool
 @requester.method()
 def break_snapshot_set(snapshot_set_id: SnapshotSetId) -> None:
     """Let VSS forget an imported hardware set; its LUNs stay, read-only, as plain LUNs."""
+    raise Declared
+
+
+@requester.method(operation=True)
+def break_snapshot_set_ex(snapshot_set_id: SnapshotSetId, flags: HardwareOptions) -> None:
+    """Break a set as `break_snapshot_set` does, with options.
+
+    MASK_LUNS goes alone: its LUNs leave this host, the array keeps the copies, and the
+    document imports them again, here or elsewhere. MAKE_READ_WRITE: the volumes can be
+    written, and their device objects end. REVERT_IDENTITY_ALL is not implemented (E_NOTIMPL).
+    """
     raise Declared
 
 

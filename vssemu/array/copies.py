@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from vssemu.array.border import storage
-from vssemu.array.core import Core
+from vssemu.array.core import Core, existing
 from vssemu.array.luns import begin_deletion, finish_deletion, not_found, refuse_if_used
 from vssemu.array.masking import Masking, unmask_row
 from vssemu.array.rows import LunRow
@@ -42,7 +42,7 @@ class Copies:
         self._claimed_now: set[LunId] = set()
 
     async def surface(self, initiator: Initiator, records: Sequence[LunInformation]) -> None:
-        """Claim copies, once and for all, and unmask them to the host that asks.
+        """Claim copies, and unmask them to the host that asks.
 
         Records of LUNs that are not there are passed over, for the others of the set can be
         imported without them. Raises ObjectNotFound when none is there; BadState, with
@@ -95,25 +95,33 @@ class Copies:
     async def retract(self, initiator: Initiator, records: Sequence[LunInformation]) -> None:
         """Mask LUNs from the host that asks; those that it does not see are passed over.
 
-        Its own base LUNs too. Raises ProviderVeto, naming the user, for one that is in use
-        there; the LUNs before it are masked then.
+        Its own base LUNs too. A copy that it claimed, that nobody else sees and that was not
+        broken out of its set is committed again, without its scratch clone: whoever holds the
+        record may surface it. Raises ProviderVeto, naming the user, with nothing masked, when
+        one is in use there.
         """
-        for record in records:
-            row = await self._core.journal.read(_recorded, record)
-            if row is not None and initiator in row.masked_to:
-                await self._retract(initiator, row.id)
-
-    async def _retract(self, initiator: Initiator, lun: LunId) -> None:
-        async with self._core.luns.holding(lun):
-            row = await self._core.journal.read(Tables.lun, lun)
-            if row is None or initiator not in row.masked_to:
-                return
-            await self._wait_unused(row, initiator)
+        recorded = [await self._core.journal.read(_recorded, record) for record in records]
+        asked = dict.fromkeys(row.id for row in recorded if row is not None)
+        async with self._core.luns.holding(*asked):
+            read = [await self._core.journal.read(Tables.lun, lun) for lun in asked]
+            rows = [row for row in read if row is not None and initiator in row.masked_to]
             try:
-                await self._masking.withdraw(lun, initiator, surprise=False)
+                for row in rows:
+                    await self._wait_unused(row, initiator)
+                    await refuse_if_used(self._core, row, initiator)
+                for row in rows:
+                    await self._retract(initiator, row)
             except VolumeInUse as error:
-                raise ProviderVeto(error.fact, item=lun, hint=error.hint) from error
+                raise ProviderVeto(error.fact, item=error.item, hint=error.hint) from error
         self._core.views.changed(initiator)
+
+    async def _retract(self, initiator: Initiator, row: LunRow) -> None:
+        if _is_given_back(row, initiator):
+            # Before the journal lets anybody else have the copy: the host could write to it.
+            with storage("discard scratch clone of", row.id):
+                await self._core.discard_scratch(row)
+        await self._masking.withdraw(row.id, initiator, surprise=False, note=_let_go)
+        self._claimed_now.discard(row.id)
 
     async def _wait_unused(self, row: LunRow, initiator: Initiator | None = None) -> None:
         with trio.move_on_after(DETACH_SECONDS):
@@ -205,6 +213,21 @@ class Copies:
 
         await self._core.journal.change(fail)
         logger.info("import_failed", luns=[record.describe() for record in records])
+
+
+def _is_given_back(row: LunRow, initiator: Initiator) -> bool:
+    """Tell whether a copy is anybody's again when this host sees it no more."""
+    is_its = row.claimed_by == initiator and row.masked_to == (initiator,)
+    return row.state is LunState.CLAIMED and is_its
+
+
+def _let_go(tables: Tables, lun: LunId, initiator: Initiator) -> None:
+    row = existing(tables, lun)
+    state = after(row.state, LunCall.RETRACT, item=lun)
+    if _is_given_back(row, initiator):
+        tables.set_lun_state(lun, state)
+        tables.claim(lun, None)
+    tables.mask(lun, initiator)
 
 
 def _recorded(tables: Tables, record: LunInformation) -> LunRow | None:

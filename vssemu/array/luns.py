@@ -12,7 +12,7 @@ from vssemu.array.rows import LunRow, OperationKind, SetState
 from vssemu.array.tables import Tables
 from vssemu.vss.array import ArrayLun, LunKind, LunState, PoolStatus
 from vssemu.vss.errors import BadState, InvalidArgument, ObjectNotFound, VolumeInUse
-from vssemu.vss.identity import LunId
+from vssemu.vss.identity import Initiator, LunId
 from vssemu.vss.lifecycle.lun import LunCall, after
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -169,9 +169,12 @@ def refuse_if_being_copied(tables: Tables, row: LunRow) -> None:
             )
 
 
-async def refuse_if_used(core: Core, row: LunRow) -> None:
-    """Raise VolumeInUse while devices over the LUN, or its scratch clone, are left."""
-    if users := await core.users(row):
+async def refuse_if_used(core: Core, row: LunRow, initiator: Initiator | None = None) -> None:
+    """Raise VolumeInUse while devices over the LUN, or its scratch clone, are left.
+
+    initiator: look at its devices alone.
+    """
+    if users := await core.users(row, initiator):
         raise VolumeInUse(
             f"LUN {row.id} is in use: {', '.join(users)}",
             item=row.id,

@@ -4,6 +4,8 @@ One LUN, one host, as a rule: file systems of Linux do not share a block device.
 better (a cluster) says `shared`.
 """
 
+from collections.abc import Callable
+
 import structlog
 
 from vssemu.array.border import storage
@@ -64,15 +66,25 @@ class Masking:
                 await self.withdraw(lun, initiator, surprise=surprise)
         self._core.views.changed(initiator)
 
-    async def withdraw(self, lun: LunId, initiator: Initiator, *, surprise: bool) -> None:
-        """Take a LUN from an initiator, in the fabric and in the journal; under its lock."""
+    async def withdraw(
+        self,
+        lun: LunId,
+        initiator: Initiator,
+        *,
+        surprise: bool,
+        note: Callable[[Tables, LunId, Initiator], None] = Tables.mask,
+    ) -> None:
+        """Take a LUN from an initiator, in the fabric and in the journal; under its lock.
+
+        note: writes the mask, and what changes with it; not used by surprise.
+        """
         if surprise:
             operation = await self._core.journal.change(_begin_withdrawal, lun, initiator)
             await self.finish_withdrawal(lun, initiator, operation)
         else:
             with storage("mask LUN", lun):
                 await self._core.target.withdraw(initiator, lun, surprise=False)
-            await self._core.journal.change(Tables.mask, lun, initiator)
+            await self._core.journal.change(note, lun, initiator)
         logger.info("lun_masked", lun=lun, initiator=initiator, surprise=surprise)
 
     async def finish_withdrawal(self, lun: LunId, initiator: Initiator, operation: int) -> None:

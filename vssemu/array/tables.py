@@ -116,8 +116,8 @@ class Tables:
         """Note a LUN's size in bytes."""
         self._run("UPDATE luns SET size = ? WHERE id = ?", size, lun)
 
-    def claim(self, lun: LunId, initiator: Initiator) -> None:
-        """Note who has imported a copy, for good."""
+    def claim(self, lun: LunId, initiator: Initiator | None) -> None:
+        """Note who has imported a copy; None: nobody has it any more."""
         self._run("UPDATE luns SET claimed_by = ? WHERE id = ?", initiator, lun)
 
     def leave_set(self, lun: LunId) -> None:

@@ -23,6 +23,7 @@ from vssemu.host.paths import HostPaths
 from vssemu.host.publication import Publication, PublicationService
 from vssemu.host.storage import Storage
 from vssemu.host.topology import Topology
+from vssemu.host.volumes import HostVolume
 from vssemu.rpc.errors import RpcError
 from vssemu.vss.errors import MissingVolume, Unexpected, VolumeNotSupported, VssError
 from vssemu.vss.fabric import HostBusAdapter
@@ -263,6 +264,29 @@ class HostAgent:
                     await inventory.change_flags(self.adapter, row.lun, number, flags)
                     volume.set_flags(flags)
             self.copies.rewrite(snapshot_id, released=True)
+
+    @translated
+    async def make_read_write(self, snapshot_id: SnapshotId) -> None:
+        """Make the volume of a released copy writable; its device object ends."""
+        async with self.lock:
+            row = self.copies.get(snapshot_id).row
+            for volume in self.topology.volumes_on(row.lun):
+                if volume.facts.extent == row.extent:
+                    await self.open_for_writing(volume)
+
+    async def open_for_writing(self, volume: HostVolume) -> None:
+        """Clear a volume's attribute bits and mount it where it is remembered; under the lock.
+
+        Device objects on it end: they would go on showing the bytes of before.
+        Raises OSError: EBUSY while the volume is in use.
+        """
+        for row in self.copies.rows_on(volume.lun.id, volume.facts.extent):
+            await self.copies.retire(row.snapshot_id)
+        await volume.dismount(lazily=False)
+        number = volume.facts.number
+        await inventory.change_flags(self.adapter, volume.lun.id, number, GptFlags.NONE)
+        volume.set_flags(GptFlags.NONE)
+        await self.topology.mount_remembered(volume)
 
     @translated
     async def remove(self, luns: Sequence[LunInformation]) -> None:

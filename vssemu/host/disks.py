@@ -19,7 +19,7 @@ from vssemu.vss.errors import (
     ObjectNotFound,
 )
 from vssemu.vss.fabric import BoundDevice
-from vssemu.vss.host import Disk, DiskStatus, GptFlags, Volume
+from vssemu.vss.host import Disk, DiskStatus, Volume
 from vssemu.vss.identity import Initiator, LunId, SnapshotSetId
 
 FORMAT_LIMIT: Final = 300.0
@@ -90,14 +90,7 @@ class Disks:
         async with self._agent.lock:
             found = self._topology.named(volume)
             self._refuse_managed(found.lun.id, found)
-            for row in self._agent.copies.rows_on(found.lun.id, found.facts.extent):
-                await self._agent.copies.retire(row.snapshot_id)
-            await found.dismount(lazily=False)
-            number = found.facts.number
-            adapter = self._agent.adapter
-            await inventory.change_flags(adapter, found.lun.id, number, GptFlags.NONE)
-            found.set_flags(GptFlags.NONE)
-            await self._topology.mount_remembered(found)
+            await self._agent.open_for_writing(found)
 
     @translated
     async def add_access_path(self, caller: Caller, volume: str, path: str) -> str:

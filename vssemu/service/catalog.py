@@ -59,13 +59,15 @@ class SetStatus(Enum):
 
     creating, importing: under way; found at a start, it is undone. held: transportable,
     created here, nobody's to see, deleted with its creator's session. present: its copies
-    are on this host. deleting: found at a start, the deletion is finished.
+    are on this host. masking: its LUNs are leaving this host. deleting: found at a start, the
+    deletion is finished.
     """
 
     CREATING = "creating"
     IMPORTING = "importing"
     HELD = "held"
     PRESENT = "present"
+    MASKING = "masking"
     DELETING = "deleting"
 
 

@@ -4,6 +4,7 @@ creating    undone: flags back, AbortSnapshots, LUNs given back
 importing   undone: LUNs that came stay, listed as a failed import
 held        nonpersistent by definition: given back
 deleting    finished
+masking     finished, else brought back as if present
 present     nonpersistent: deleted; persistent: surfaced again
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 import trio
 
-from vssemu.service import deletion, importing, sourceflags, undo
+from vssemu.service import breaking, deletion, importing, sourceflags, undo
 from vssemu.service.arrival import destinations, surface
 from vssemu.service.catalog import SetStatus, StoredSet
 from vssemu.service.parts import Parts
@@ -92,10 +93,20 @@ async def _bring_back(parts: Parts, stored: StoredSet) -> None:
         parts.catalog.update_copy(shown.properties)
 
 
+async def _finish_masking(parts: Parts, stored: StoredSet) -> None:
+    try:
+        await breaking.mask(parts, stored)
+    except VssError:
+        if stored.is_auto_release:
+            await _end(parts, stored)
+        raise
+
+
 _STEPS: dict[SetStatus, Callable[[Parts, StoredSet], Awaitable[None]]] = {
     SetStatus.CREATING: _undo_creation,
     SetStatus.IMPORTING: _undo_import,
     SetStatus.HELD: _end,
     SetStatus.DELETING: _end,
     SetStatus.PRESENT: _bring_back,
+    SetStatus.MASKING: _finish_masking,
 }

@@ -34,7 +34,7 @@ from vssemu.vss.attributes import (
     has_writers,
 )
 from vssemu.vss.documents.bcd import BackupComponentsDocument, BackupState
-from vssemu.vss.enums import BackupType, ComponentType, ObjectType
+from vssemu.vss.enums import BackupType, ComponentType, HardwareOptions, ObjectType
 from vssemu.vss.errors import BadState, VolumeNotSupported, VolumeNotSupportedByProvider
 from vssemu.vss.hresult import Hresult
 from vssemu.vss.identity import (
@@ -352,6 +352,24 @@ class RequesterService:
             document = found.document
             own = document.snapshot_set_id if document.is_transportable else None
             await breaking.break_snapshot_set(self._parts, snapshot_set_id, own)
+
+    async def break_snapshot_set_ex(
+        self,
+        caller: Caller,
+        session: str,
+        snapshot_set_id: SnapshotSetId,
+        flags: HardwareOptions,
+    ) -> str:
+        """Break a set with options."""
+        found = self._session(caller, session)
+        document = found.document
+        own = document.snapshot_set_id if document.is_transportable else None
+
+        async def work() -> Hresult:
+            await breaking.break_snapshot_set_ex(self._parts, snapshot_set_id, own, flags)
+            return _DONE
+
+        return self._begin(found, Call.BREAK_SNAPSHOT_SET_EX, work)
 
     async def expose_snapshot(
         self,

@@ -26,9 +26,10 @@ class LunState(Enum):
     """The life of a LUN in the journal; the table is `vssemu.vss.lifecycle.LUN_NEXT`.
 
     ready: a base LUN. prepared: a copy that is reserved, not yet taken. committed: taken,
-    mapped nowhere. claimed: surfaced to one host, once and for all. import-failed: surfaced,
-    but the import did not succeed; waits for the clean-up verb. independent: broken out of
-    its set, belongs to the administrator. deleting: going.
+    mapped nowhere. claimed: surfaced to one host, which alone may give it back: it is
+    committed again then. import-failed: surfaced, but the import did not succeed; waits for
+    the clean-up verb. independent: broken out of its set, belongs to the administrator.
+    deleting: going.
     """
 
     READY = "ready"

@@ -187,6 +187,16 @@ class ComponentFlags(IntFlag):
     NOT_SYSTEM_STATE = 0x4
 
 
+class HardwareOptions(IntFlag):
+    """What BreakSnapshotSetEx does beside breaking. Source: VSS_HARDWARE_OPTIONS, BREAKEX_FLAG."""
+
+    NONE = 0
+    MASK_LUNS = 0x1
+    MAKE_READ_WRITE = 0x2
+    REVERT_IDENTITY_ALL = 0x4
+    REVERT_IDENTITY_NONE = 0x8
+
+
 class LunStateChange(IntFlag):
     """What OnLunStateChange tells a provider. Source: VSS_HARDWARE_OPTIONS."""
 

@@ -99,8 +99,10 @@ class DeviceObject:
 
 @dataclass(kw_only=True, slots=True)
 class Held:
-    """A hold. seconds: how long writes were held, from the first freeze to the last thaw;
-    0.0 until its end.
+    """A hold.
+
+    seconds: how long writes were held, from the first freeze to the last thaw; 0.0 until its
+    end.
     """
 
     volumes: tuple[str, ...]
@@ -155,7 +157,11 @@ class HostPort(Protocol):
     async def wait_arrival(
         self, expected: Sequence[LunInformation], limit: float
     ) -> Sequence[Lun]:
-        """Return the LUNs that arrived of the expected ones, at once when all are there."""
+        """Return the LUNs that arrived of the expected ones, at once when all are there.
+
+        One that was removed and is still unmasked to this host comes back, and with it the
+        device objects that were not retired.
+        """
         ...
 
     async def give_new_identity(self, luns: Sequence[Lun]) -> None:
@@ -179,6 +185,10 @@ class HostPort(Protocol):
 
     async def release(self, snapshot_id: SnapshotId) -> None:
         """Turn a copy into a plain read-only volume of this host; its device object stays."""
+        ...
+
+    async def make_read_write(self, snapshot_id: SnapshotId) -> None:
+        """Make the volume of a released copy writable; its device object ends."""
         ...
 
     async def remove(self, luns: Sequence[LunInformation]) -> None:

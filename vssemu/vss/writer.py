@@ -44,8 +44,10 @@ class WriterIdentity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SnapshotVolume:
-    """A volume of the set. device_name: the copy's device object, set only in PostSnapshot
-    and only for a copy that is on this host.
+    """A volume of the set.
+
+    device_name: the copy's device object, set only in PostSnapshot and only for a copy that
+    is on this host.
     """
 
     volume: str

@@ -311,7 +311,61 @@ async def test_retract_masks_from_the_asker_alone(site: Site) -> None:
     assert await site.two.luns() == [naa(record)]
     await site.two.call(api.retract, [record, lun.information])
     assert (await site.two.luns(), await site.one.luns()) == ([], [lun.id])
-    assert (await site.states())[naa(record)] == "claimed"
+    assert await site.states() == {lun.id: "ready", naa(record): "committed"}
+
+
+async def test_a_retracted_copy_is_surfaced_anew_as_it_was_taken(site: Site) -> None:
+    lun = await site.lun(ONE)
+    await site.one.write(lun.id, b"pristine")
+    set_id, (record,) = await site.one.copy(lun.id)
+    copy = naa(record)
+    await site.two.call(api.surface, [record])
+    async with site.two.bound(copy, View.SCRATCH) as number:
+        with loop.node(number).open("r+b", buffering=0) as device:
+            device.write(b"scribble" + device.read(4096)[8:])
+            os.fsync(device.fileno())
+    await until(lambda: loop.sysfs_facts(number) is None)
+    await site.two.call(api.retract, [record])
+    with pytest.raises(ObjectNotFound):
+        await site.two.open(copy, View.SCRATCH)
+    await site.three.call(api.surface, [record])
+    assert await site.three.read(copy, 8, view=View.SCRATCH) == b"pristine"
+    with pytest.raises(BadState, match="claimed"):
+        await site.two.call(api.surface, [record])
+    listed = {one.id: one for one in await site.call(api.inventory)}
+    assert (listed[copy].state.value, listed[copy].set_id) == ("claimed", set_id)
+    await site.three.call(api.retract, [record, record])
+    await site.three.call(api.surface, [record])
+    await site.three.call(api.reclaim, record)
+    assert await site.states() == {lun.id: "ready"}
+
+
+async def test_nothing_is_retracted_when_one_of_the_luns_is_in_use(site: Site) -> None:
+    luns = [(await site.lun(ONE)).id for _ in range(2)]
+    _, records = await site.one.copy(*luns)
+    await site.two.call(api.surface, records)
+    async with site.two.bound(naa(records[1]), View.SCRATCH):
+        with pytest.raises(ProviderVeto, match="in use"):
+            await site.two.call(api.retract, records)
+        assert set(await site.two.luns()) == {naa(record) for record in records}
+        states = await site.states()
+        assert [states[naa(record)] for record in records] == ["claimed", "claimed"]
+
+
+async def test_a_claim_outlives_the_retraction_by_another_host_and_the_break(site: Site) -> None:
+    lun = await site.lun(ONE)
+    _, (record,) = await site.one.copy(lun.id)
+    copy = naa(record)
+    await site.two.call(api.surface, [record])
+    await site.call(api.unmask_lun, copy, THREE, True)
+    await site.three.call(api.retract, [record])
+    assert (await site.states())[copy] == "claimed"
+    assert await site.two.luns() == [copy]
+    await site.two.call(api.set_independent, [record])
+    await site.two.call(api.retract, [record])
+    assert (await site.states())[copy] == "independent"
+    with pytest.raises(BadState, match="independent"):
+        await site.three.call(api.surface, [record])
 
 
 async def test_a_broken_copy_goes_from_host_to_host_and_only_to_the_administrator(

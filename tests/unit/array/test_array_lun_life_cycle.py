@@ -9,16 +9,17 @@ from vssemu.vss.lifecycle.lun import NEXT, LunCall, after
 
 LEGAL = {
     "ready": {"UNMASK": "ready", "MASK": "ready", "EXTEND": "ready", "COPY": "ready"}
-    | {"DELETE": "deleting"},
+    | {"RETRACT": "ready", "DELETE": "deleting"},
     "prepared": {"COMMIT": "committed", "ABORT": "deleting"},
     "committed": {"SURFACE": "claimed"}
     | dict.fromkeys(("ABORT", "RECLAIM", "DELETE"), "deleting"),
     "claimed": {"UNMASK": "claimed", "MASK": "claimed", "BREAK": "independent"}
-    | {"FAIL_IMPORT": "import-failed", "RECLAIM": "deleting", "DELETE": "deleting"},
-    "import-failed": {"MASK": "import-failed", "FAIL_IMPORT": "import-failed"}
+    | {"FAIL_IMPORT": "import-failed", "RECLAIM": "deleting", "DELETE": "deleting"}
+    | {"RETRACT": "committed"},
+    "import-failed": dict.fromkeys(("MASK", "FAIL_IMPORT", "RETRACT"), "import-failed")
     | {"RECLAIM": "deleting", "DELETE": "deleting"},
     "independent": dict.fromkeys(
-        ("UNMASK", "MASK", "EXTEND", "COPY", "BREAK", "SHARE"), "independent"
+        ("UNMASK", "MASK", "EXTEND", "COPY", "BREAK", "SHARE", "RETRACT"), "independent"
     )
     | {"DELETE": "deleting"},
     "deleting": dict.fromkeys(("ABORT", "RECLAIM", "DELETE"), "deleting"),

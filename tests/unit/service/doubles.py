@@ -16,6 +16,7 @@ from vssemu.api.errors import encode_error
 from vssemu.rpc import client_trio
 from vssemu.rpc.server import serve_unix
 from vssemu.service.runner import ProviderAnswer
+from vssemu.vss.enums import LunStateChange
 from vssemu.vss.errors import HoldWritesTimeout, MissingVolume, ObjectNotFound, VolumeNotSupported
 from vssemu.vss.host import DeviceObject, GptFlags, Held, LunExtents, Volume
 from vssemu.vss.hresult import Hresult
@@ -50,6 +51,7 @@ class MemoryArray:
 
     journal: list[str] = field(default_factory=list)
     copies: dict[str, Copy] = field(default_factory=dict)
+    changes: list[tuple[int, list[str]]] = field(default_factory=list)
     next_id: int = 0x1000
 
     def new_naa(self) -> str:
@@ -89,6 +91,12 @@ class MemoryArray:
         if copy is not None and copy.owner in (None, host):
             del self.copies[digits(record)]
 
+    def retract(self, records: Any, host: Any) -> None:
+        for record in records:
+            copy = self.copies.get(digits(record))
+            if copy is not None and copy.owner == host:
+                copy.state, copy.owner = "committed", None
+
     def visible_to(self, host: Any) -> Any:
         return [copy for copy in self.copies.values() if copy.owner == host]
 
@@ -107,6 +115,7 @@ class MemoryHost:
         self.flags: dict[str, GptFlags] = {}
         self.objects: dict[UUID, DeviceObject] = {}
         self.released: set[UUID] = set()
+        self.writable: set[UUID] = set()
         self.exposed: dict[UUID, str] = {}
         self.detached: set[str] = set()
         self.failed: dict[str, UUID] = {}
@@ -207,6 +216,7 @@ class MemoryHost:
 
     async def wait_arrival(self, expected: Any, limit: Any) -> Any:
         deadline = trio.current_time() + limit
+        self.detached -= {digits(record) for record in expected}
         while True:
             found = [lun for lun in map(self._here, expected) if lun is not None]
             if len(found) == len(expected) or trio.current_time() >= deadline:
@@ -237,6 +247,12 @@ class MemoryHost:
     async def release(self, snapshot_id: Any) -> None:
         self.released.add(snapshot_id)
         self.journal.append("host: release copy")
+
+    async def make_read_write(self, snapshot_id: Any) -> None:
+        assert snapshot_id in self.released
+        await self.retire(snapshot_id)
+        self.writable.add(snapshot_id)
+        self.journal.append("host: read/write")
 
     async def remove(self, luns: Any) -> None:
         for record in luns:
@@ -368,6 +384,10 @@ class ProviderDouble:
         self, caller: Any, snapshots: Any, originals: Any, flags: Any
     ) -> None:
         await self._do("OnLunStateChange")
+        assert len(snapshots) == len(originals)
+        self.array.changes.append((int(flags), [digits(lun) for lun in originals]))
+        if flags & LunStateChange.DO_MASK_LUNS:
+            self.array.retract(snapshots, self.host)
 
     async def resync_luns(self, caller: Any, sources: Any, targets: Any, reply: Any) -> None:
         await self._do("ResyncLuns")

@@ -208,9 +208,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 @click.command(
     add_help_option=False,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    help="\n".join(USAGE),
     short_help="Run DiskShadow scripts: [/s FILE [P1...]] [/l LOG].",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def diskshadow(arguments: tuple[str, ...]) -> None:
-    """Run DiskShadow: a script with /s, else a prompt; /? explains."""
+    """Run DiskShadow as a command of `vssemu`; `--help` is its own, as `/?` is."""
     main(arguments)

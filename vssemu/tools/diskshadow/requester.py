@@ -106,9 +106,9 @@ def release(vss_object: BackupComponents) -> None:
         vss_object.release()
 
 
-def finish(operation: BoundOperation) -> Hresult:
+def finish(operation: BoundOperation[P], *args: P.args, **kwargs: P.kwargs) -> Hresult:
     """Run an asynchronous method to its end; Ctrl-C passes within `WAIT_SLICE`."""
-    return wait(operation.begin())
+    return wait(operation.begin(*args, **kwargs))
 
 
 def wait(running: Async) -> Hresult:

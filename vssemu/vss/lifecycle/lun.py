@@ -4,11 +4,13 @@
     prepared --ABORT--> deleting        independent --DELETE----> deleting
        | COMMIT                              ^
     committed --ABORT, RECLAIM, DELETE       | BREAK
-       | SURFACE              `-> deleting   |
+     | SURFACE ^              `-> deleting   |
+     v         | RETRACT                     |
     claimed -------------------------------->+--RECLAIM, DELETE-> deleting
        | FAIL_IMPORT
     import-failed --RECLAIM, DELETE--> deleting
 
+RETRACT gives up a claim: the copy may be surfaced once more, by whoever holds its record.
 Calls that leave the state as it is (UNMASK, MASK, EXTEND, COPY) stand in the table as well:
 what the table lacks is refused. Who may call, and conditions beyond the state (mapped, in
 use, the parent of a copy), are the array's.
@@ -32,6 +34,7 @@ class LunCall(Enum):
     COMMIT = "commit"
     ABORT = "abort"
     SURFACE = "surface"
+    RETRACT = "retract"
     FAIL_IMPORT = "fail the import of"
     BREAK = "break"
     SHARE = "share"
@@ -47,6 +50,7 @@ NEXT: Final[Mapping[LunState, Mapping[LunCall, LunState]]] = {
         LunCall.MASK: LunState.READY,
         LunCall.EXTEND: LunState.READY,
         LunCall.COPY: LunState.READY,
+        LunCall.RETRACT: LunState.READY,
         LunCall.DELETE: _DELETING,
     },
     LunState.PREPARED: {
@@ -62,6 +66,7 @@ NEXT: Final[Mapping[LunState, Mapping[LunCall, LunState]]] = {
     LunState.CLAIMED: {
         LunCall.UNMASK: LunState.CLAIMED,
         LunCall.MASK: LunState.CLAIMED,
+        LunCall.RETRACT: LunState.COMMITTED,
         LunCall.BREAK: LunState.INDEPENDENT,
         LunCall.FAIL_IMPORT: LunState.IMPORT_FAILED,
         LunCall.RECLAIM: _DELETING,
@@ -69,6 +74,7 @@ NEXT: Final[Mapping[LunState, Mapping[LunCall, LunState]]] = {
     },
     LunState.IMPORT_FAILED: {
         LunCall.MASK: LunState.IMPORT_FAILED,
+        LunCall.RETRACT: LunState.IMPORT_FAILED,
         LunCall.FAIL_IMPORT: LunState.IMPORT_FAILED,
         LunCall.RECLAIM: _DELETING,
         LunCall.DELETE: _DELETING,
@@ -78,6 +84,7 @@ NEXT: Final[Mapping[LunState, Mapping[LunCall, LunState]]] = {
         LunCall.MASK: LunState.INDEPENDENT,
         LunCall.EXTEND: LunState.INDEPENDENT,
         LunCall.COPY: LunState.INDEPENDENT,
+        LunCall.RETRACT: LunState.INDEPENDENT,
         LunCall.BREAK: LunState.INDEPENDENT,
         LunCall.SHARE: LunState.INDEPENDENT,
         LunCall.DELETE: _DELETING,
@@ -93,7 +100,7 @@ _HINTS: Final[Mapping[LunState, str]] = {
     LunState.READY: "only a shadow copy's LUN takes part in that",
     LunState.PREPARED: "its snapshot set is being created; wait for its end or abort it",
     LunState.COMMITTED: "import the shadow copy first, or delete it",
-    LunState.CLAIMED: "it was imported; a set is imported once only, break or delete it",
+    LunState.CLAIMED: "it was imported; mask it on the host that did, or break or delete it",
     LunState.IMPORT_FAILED: "its import failed; clean it up on the host that tried",
     LunState.INDEPENDENT: "it was broken out of its set and belongs to the administrator",
     LunState.DELETING: "it is being deleted",

@@ -72,6 +72,7 @@ class Call(Enum):
     QUERY_PROVIDERS = "Query(PROVIDER)"
     DELETE_SNAPSHOTS = "DeleteSnapshots"
     BREAK_SNAPSHOT_SET = "BreakSnapshotSet"
+    BREAK_SNAPSHOT_SET_EX = "BreakSnapshotSetEx"
     EXPOSE_SNAPSHOT = "ExposeSnapshot"
     UNEXPOSE_SNAPSHOT = "UnexposeSnapshot"
     SET_BACKUP_SUCCEEDED = "SetBackupSucceeded"
@@ -100,6 +101,7 @@ ASYNCHRONOUS = frozenset(
         Call.DO_SNAPSHOT_SET,
         Call.GATHER_WRITER_STATUS,
         Call.IMPORT_SNAPSHOTS,
+        Call.BREAK_SNAPSHOT_SET_EX,
         Call.BACKUP_COMPLETE,
     }
 )
@@ -151,6 +153,7 @@ _ADMINISTRATION = (
     Call.QUERY_PROVIDERS,
     Call.DELETE_SNAPSHOTS,
     Call.BREAK_SNAPSHOT_SET,
+    Call.BREAK_SNAPSHOT_SET_EX,
     Call.EXPOSE_SNAPSHOT,
     Call.UNEXPOSE_SNAPSHOT,
 )

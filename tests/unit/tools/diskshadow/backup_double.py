@@ -21,6 +21,7 @@ from vssemu.vss.documents.writer import (
 )
 from vssemu.vss.enums import (
     BackupType,
+    HardwareOptions,
     ObjectType,
     ProviderType,
     WriterState,
@@ -67,11 +68,11 @@ class Running:
 class Operation:
     """An asynchronous method."""
 
-    def __init__(self, work: Callable[[], Hresult]) -> None:
+    def __init__(self, work: Callable[..., Hresult]) -> None:
         self._work = work
 
-    def begin(self) -> Running:
-        return Running(self._work)
+    def begin(self, *arguments: Any) -> Running:
+        return Running(lambda: self._work(*arguments))
 
 
 class Backup:
@@ -88,6 +89,7 @@ class Backup:
         self.do_snapshot_set = Operation(self._create)
         self.backup_complete = Operation(self._complete)
         self.import_snapshots = Operation(self._import)
+        self.break_snapshot_set_ex = Operation(self._break_ex)
 
     def _called(self, call: Call, **more: bool) -> None:
         self.state = after(self.state, call, **more)
@@ -327,14 +329,22 @@ class Backup:
                 del self.machine.sets[copy.snapshot_set_id]
         return table.Deleted(deleted=len(doomed))
 
-    def break_snapshot_set(self, snapshot_set_id: SnapshotSetId) -> None:
-        self._called(Call.BREAK_SNAPSHOT_SET)
-        held = self.machine.sets.pop(snapshot_set_id)
+    def _break_ex(self, snapshot_set_id: SnapshotSetId, flags: HardwareOptions) -> Hresult:
+        self._called(Call.BREAK_SNAPSHOT_SET_EX)
+        held = self.machine.sets[snapshot_set_id]
         freed = {f"naa.{lun}" for lun in held.luns.values()}
+        if flags == HardwareOptions.MASK_LUNS:
+            held.is_here = False
+            kept = [v for v in self.machine.volumes if v.luns[0].lun_id not in freed]
+            self.machine.volumes = kept
+            return Hresult.VSS_S_ASYNC_FINISHED
+        del self.machine.sets[snapshot_set_id]
+        left = GptFlags.NONE if flags == HardwareOptions.MAKE_READ_WRITE else GptFlags.READ_ONLY
         self.machine.volumes = [
-            replace(v, flags=v.flags & GptFlags.READ_ONLY) if v.luns[0].lun_id in freed else v
+            replace(v, flags=v.flags & left) if v.luns[0].lun_id in freed else v
             for v in self.machine.volumes
         ]
+        return Hresult.VSS_S_ASYNC_FINISHED
 
     def expose_snapshot(
         self, snapshot_id: SnapshotId, path: str | None, attributes: Attribute, place: str

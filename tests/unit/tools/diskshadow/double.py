@@ -29,14 +29,8 @@ class FakeClient:
         self._machine = machine
 
     def call(self, method: object, *arguments: Any) -> Any:
-        if method is disks.list_volumes:
-            return list(self._machine.volumes)
-        if method is disks.make_read_write:
-            self._machine.read_write.append(arguments[0])
-            return None
-        assert method is disks.mask
-        self._machine.masked.append(arguments[0])
-        return None
+        assert method is disks.list_volumes
+        return list(self._machine.volumes)
 
 
 class FakeVss:

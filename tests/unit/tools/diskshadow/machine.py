@@ -124,8 +124,6 @@ class Machine:
     writer_state: WriterState = WriterState.STABLE
     writer_failure: Hresult = Hresult.S_OK
     lose_at_import: int = 0
-    masked: list[str] = field(default_factory=list)
-    read_write: list[str] = field(default_factory=list)
     last_number: int = 0
 
     def reach(self, name: str) -> None:

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from tests.unit.tools.diskshadow.double import diskshadow
 from tests.unit.tools.diskshadow.machine import G_GUID, Machine
 from tests.unit.tools.diskshadow.scripts import NOTE, creates
+from vssemu.vss.errors import ProviderVeto
 from vssemu.vss.host import GptFlags
 
 ID = r"\{[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\}"
@@ -170,29 +170,49 @@ def test_an_import_that_lost_a_copy_lists_the_others_and_fails(
     assert "VSS_S_SOME_SNAPSHOTS_NOT_IMPORTED (0x00042321): 1 of 2" in ran.text
 
 
-def test_break_writable_makes_the_volumes_read_write(machine: Machine, work: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "left"),
+    [("break %VSS_SHADOW_SET%", GptFlags.READ_ONLY), ("break writable %data%", GptFlags.NONE)],
+)
+def test_break_leaves_plain_volumes_that_can_be_written_if_wanted(
+    machine: Machine, work: Path, line: str, left: GptFlags
+) -> None:
     transported(machine, work)
-    load = (f"load metadata {work}/db.cab", "import")
-    ran = diskshadow(machine, work, *load, "break writable %VSS_SHADOW_SET%")
+    ran = diskshadow(machine, work, f"load metadata {work}/db.cab", "import", line)
     assert ran.status == 0, ran.text
     (freed,) = [v for v in machine.volumes if not v.letters]
-    assert machine.read_write == [freed.name]
-    assert machine.masked == []
+    assert freed.flags == left
     assert machine.sets == {}
 
 
-def test_mask_takes_the_luns_away_by_set_or_by_copy(machine: Machine, work: Path) -> None:
+def test_mask_takes_the_set_away_by_set_or_by_copy_and_it_is_imported_again(
+    machine: Machine, work: Path
+) -> None:
     transported(machine, work)
-    hidden = GptFlags.SHADOW_COPY | GptFlags.READ_ONLY
-    stranger = replace(machine.volumes[0], guid=G_GUID, letters=(), flags=hidden)
-    machine.volumes.append(stranger)
     load = (f"load metadata {work}/db.cab", "import")
-    ran = diskshadow(machine, work, *load, "mask %data%")
-    assert ran.status == 0, ran.text
-    (lun,) = {v.luns[0].lun_id for v in machine.volumes if not v.letters} - {
-        stranger.luns[0].lun_id
-    }
-    assert machine.masked == [lun]
+    for target in ("%data%", "%VSS_SHADOW_SET%"):
+        ran = diskshadow(machine, work, *load, f"mask {target}", "list shadows all")
+        assert ran.status == 0, ran.text
+        assert "No shadow copies found in system." in ran.lines
+        assert [v for v in machine.volumes if not v.letters] == []
+    assert diskshadow(machine, work, *load).status == 0
+    assert len(machine.copies()) == 1
+
+
+def test_a_mask_that_fails_names_the_call_and_says_how_the_set_is_left(
+    machine: Machine, work: Path
+) -> None:
+    transported(machine, work)
+    load = (f"load metadata {work}/db.cab", "import")
+    fact = "the array does not answer; the set stays on this host as it was"
+    machine.fail["BreakSnapshotSetEx"] = ProviderVeto(fact)
+    ran = diskshadow(machine, work, *load, "mask %VSS_SHADOW_SET%", "list shadows all")
+    assert ran.status == 2
+    assert re.search(rf'"vssObject->BreakSnapshotSetEx\({ID}, 0x1\)" failed', ran.text)
+    assert ran.lines[-1] == f"VSS_E_PROVIDER_VETO (0x80042306): {fact}"
+    assert len(machine.copies()) == 1
+    ran = diskshadow(machine, work, "mask {11111111-2222-3333-4444-555555555555}")
+    assert (ran.status, ran.lines[-1][:31]) == (2, "There is no shadow copy set {11")
 
 
 def test_list_writers_after_create_shows_the_state_in_the_backup(
