@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -55,7 +56,14 @@ _log = structlog.get_logger(__name__)
     show_default=True,
     help="Seconds that a look-up waits for a tree.",
 )
-def main(mountpoint: Path, socket: Path, group: str, surface_limit: float) -> None:
+@click.option(
+    "--ready-fd",
+    type=click.IntRange(min=0),
+    help="Descriptor that gets READY when the device objects can be used.",
+)
+def main(
+    mountpoint: Path, socket: Path, group: str, surface_limit: float, ready_fd: int | None
+) -> None:
     """Show the shadow copies of this host as device objects."""
     _configure_log()
     try:
@@ -68,6 +76,7 @@ def main(mountpoint: Path, socket: Path, group: str, surface_limit: float) -> No
             socket,
             operators_gid=_gid_of(group),
             surface_limit=surface_limit,
+            on_ready=partial(_tell_ready, ready_fd),
         )
         by_signal = trio.run(serve)
     except ExceptionGroup as group_of_errors:
@@ -78,6 +87,17 @@ def main(mountpoint: Path, socket: Path, group: str, surface_limit: float) -> No
     except OSError as error:
         _die(error)
     sys.exit(0 if by_signal else 1)
+
+
+def _tell_ready(descriptor: int | None) -> None:
+    if descriptor is None:
+        return
+    try:
+        # Whoever waited may have given up.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(descriptor, b"READY\n")
+    finally:
+        os.close(descriptor)
 
 
 def _die(*errors: OSError) -> Never:

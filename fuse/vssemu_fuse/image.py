@@ -1,7 +1,7 @@
 """Reading a copy's raw device for the Image view.
 
-Owns one descriptor a copy, open only while somebody has the image file open, and the count
-of reads under way. Refuses to write, and to read a device that is not the copy's.
+Owns one descriptor a copy, open while somebody counts as an opener, and the count of reads
+under way. Refuses to write, and to read a device that is not the copy's.
 
 Reads are direct. The device's cache is shared with the mounted tree, whose file system keeps
 blocks there that it changed in memory and never writes (ext4: the journal's super block);

@@ -108,6 +108,10 @@ class DeviceOperations(ReadOnlyOperations):
         self._born_ns = born_ns
         self._handles = Handles(opener)
 
+    def keep(self, copy: Copy) -> None:
+        """Hold a copy's device open until it is retired; idempotent. Raises OSError."""
+        self._handles.keep(copy)
+
     async def retire(self, copy: Copy) -> None:
         """Refuse what is open of a removed copy; return when its device is closed."""
         self._surfacer.give_up(copy)

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -67,9 +68,10 @@ async def serve(
         lists = await stack.enter_async_context(aclosing(copies.lists()))
         first = await anext(lists)
         catalog.apply(first, now_ns=born_ns)
+        _keep_devices(catalog, operations)
         async with _session(operations, mountpoint):
-            await copies.settled(first.revision)
             task_status.started()
+            await copies.settled(first.revision)
             _log.info("serving", mountpoint=str(mountpoint), copies=len(first.copies))
             async for latest in lists:
                 try:
@@ -79,23 +81,37 @@ async def serve(
                     _log.error("list refused", revision=latest.revision, reason=str(error))
                     continue
                 await _enforce(change, operations)
+                _keep_devices(catalog, operations)
                 await copies.settled(latest.revision)
         nursery.cancel_scope.cancel()
 
 
 async def serve_until_signal(
-    mountpoint: Path, socket: Path, *, operators_gid: int, surface_limit: float
+    mountpoint: Path,
+    socket: Path,
+    *,
+    operators_gid: int,
+    surface_limit: float,
+    on_ready: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Serve the copies of the service at a socket; return whether a signal ended it."""
+    """Serve the copies of the service at a socket; return whether a signal ended it.
+
+    on_ready: called when the path answers.
+    """
     with trio.CancelScope() as scope:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, scope)
-            await serve(
-                mountpoint,
-                ServiceCopies(socket),
-                operators_gid=operators_gid,
-                surface_limit=surface_limit,
-            )
+            async with trio.open_nursery() as serving:
+                await serving.start(
+                    partial(
+                        serve,
+                        mountpoint,
+                        ServiceCopies(socket),
+                        operators_gid=operators_gid,
+                        surface_limit=surface_limit,
+                    )
+                )
+                on_ready()
             nursery.cancel_scope.cancel()
     return scope.cancel_called
 
@@ -148,6 +164,15 @@ def _widen_read_ahead(mountpoint: Path) -> None:
         mounting.set_read_ahead(mountpoint)
     except OSError as error:
         _log.warning("the Image view has a small read-ahead", reason=str(error))
+
+
+def _keep_devices(catalog: Catalog, operations: DeviceOperations) -> None:
+    for copy in catalog.after(0):
+        try:
+            operations.keep(copy)
+        except OSError as error:
+            # The next list is the next attempt.
+            _log.warning("device not kept", number=copy.facts.number, reason=str(error))
 
 
 async def _enforce(change: Change, operations: DeviceOperations) -> None:

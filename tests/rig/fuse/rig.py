@@ -77,19 +77,25 @@ class RawDevice:
             "properties": json.dumps(members),
         }
 
-    def close(self) -> None:
-        os.close(self._fd)
+    def let_go(self) -> None:
+        """Close the device, as a service does that is killed."""
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def is_bound(self) -> bool:
+        """Tell whether a loop device has the image."""
         image = os.stat(self.image)
+        return any(
+            os.path.samestat(os.stat(each.backing_file), image)
+            for each in loop.bound_loops()
+            if os.path.exists(each.backing_file)
+        )
 
-        def is_free() -> bool:
-            return not any(
-                os.path.samestat(os.stat(each.backing_file), image)
-                for each in loop.bound_loops()
-                if os.path.exists(each.backing_file)
-            )
-
+    def close(self) -> None:
+        self.let_go()
         try:
-            wait_until(is_free, f"{self.node} is unbound")
+            wait_until(lambda: not self.is_bound(), f"{self.node} is unbound")
         except AssertionError as error:
             error.add_note(f"mounted in the mount namespaces of {mounted_for(self.node)}")
             raise
