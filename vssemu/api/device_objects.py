@@ -10,6 +10,11 @@ The implementer's side of the contract:
   there: return. Otherwise the tree is attached through the descriptor (move_mount), never
   through a path, and the descriptor stays open until then. To open and fstat it before, when
   a list has settled, and keep it, is better still: then no first walk is done twice.
+- devicefs may ask for a tree before it has taken the list of a service that has just started.
+  That service walks into devicefs only when a list of its own has settled: until then its
+  threads are walkers like all others, and would wait for themselves.
+- devicefs holds the device of each copy in the list open, so that a service that was killed
+  finds it bound, and its number is nobody else's meanwhile.
 - A copy is taken out of the list first. When that list has settled its names are gone for
   new walks, devicefs has closed its device, and nothing will be mounted any more. The tree
   that is mounted is the service's to unmount, `umount2(path, MNT_DETACH)`: the kernel

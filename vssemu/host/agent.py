@@ -57,6 +57,7 @@ async def open_host(
             agent.topology.purge_links()
             await agent.look()
             nursery.start_soon(agent.follow_changes)
+            nursery.start_soon(agent.copies.keep_pinned)
             try:
                 yield agent
             finally:

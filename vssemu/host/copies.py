@@ -6,26 +6,30 @@
 
 The scratch clone is what users see; the LUN itself stays as it was taken. The tree can be
 reached through devicefs, and at the letters and folders where the copy was exposed.
-Everything but `attach_tree` is called under the agent's lock.
+Everything but `attach_tree` and `keep_pinned` is called under the agent's lock.
+
+Until the tree is mounted its bare directory is *pinned*, held open here: devicefs may then let
+the first walker wait for the tree, whatever kind of walk it is.
 """
 
 import os
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import structlog
 import trio
 
 from vssemu.api.device_objects import DeviceObject
-from vssemu.host import mounting
+from vssemu.host import mounting, trees
 from vssemu.host.border import vss_error
 from vssemu.host.catalog import Catalog, ObjectRow
 from vssemu.host.names import AccessPath
 from vssemu.host.paths import HostPaths
 from vssemu.host.publication import Publication
 from vssemu.host.storage import Storage
-from vssemu.linux import loop, mount
+from vssemu.linux import loop
 from vssemu.rpc.errors import RpcError
 from vssemu.vss.array import View
 from vssemu.vss.errors import ObjectNotFound, VssError
@@ -36,11 +40,22 @@ from vssemu.vss.lun import Extent
 REVOKED_SIZE: Final = 512
 """Bytes that a revoked device still shows: the least that a loop device has."""
 
+PIN_LIMIT: Final = 1.0
+"""Seconds that a new device object waits to be pinned. It works without; it takes 1 ms."""
+
+TURN_LIMIT: Final = 10.0
+"""Seconds that a removal waits for a walk into devicefs to end; a dead devicefs ends it."""
+
 _log = structlog.get_logger(__name__)
 
 
 class SurfacedCopy:
-    """A copy whose read-only device exists. kind: its file system."""
+    """A copy whose read-only device exists.
+
+    kind: its file system. walking: whoever walks to its directory in devicefs holds it.
+    pinned: set when it was once. pinned_for: the devicefs that it was pinned for last, as
+    `Publication.settlements` numbers them.
+    """
 
     def __init__(
         self, row: ObjectRow, device: BoundDevice, kind: str, keeper: AsyncExitStack
@@ -50,11 +65,21 @@ class SurfacedCopy:
         self.kind = kind
         self.place: AccessPath | None = None
         self.leaving = False
-        self.mounting = trio.Lock()
+        self.walking = trio.Lock()
+        self.pinned = trio.Event()
+        self.pinned_for = 0
+        self._pin: int | None = None
         self._keeper = keeper
 
+    def pin(self, directory: int | None) -> None:
+        """Hold a bare directory open instead of the one before; None: none."""
+        former, self._pin = self._pin, directory
+        if former is not None:
+            os.close(former)
+
     async def leave(self) -> None:
-        """Let the device go; a mounted tree keeps it."""
+        """Let the device go; a mounted tree keeps it, and so does devicefs."""
+        self.pin(None)
         with trio.CancelScope(shield=True):
             await self._keeper.aclose()
 
@@ -79,7 +104,7 @@ class Copies:
 
     def object_path(self, number: int) -> str:
         """Return the path of a device object, without a trailing slash."""
-        return str(self._paths.global_root / "Device" / f"{DEVICE_OBJECT_PREFIX}{number}")
+        return str(self._paths.global_root / "Device" / _name(number))
 
     def get(self, snapshot_id: SnapshotId) -> SurfacedCopy:
         """Return a surfaced copy. Raises ObjectNotFound."""
@@ -123,7 +148,9 @@ class Copies:
         except BaseException:
             self._catalog.remove_object(snapshot_id)
             raise
-        await self._publication.wait_settled()
+        if await self._publication.wait_settled() and self._publication.is_shown:
+            with trio.move_on_after(PIN_LIMIT):
+                await self._surfaced[snapshot_id].pinned.wait()
         return row
 
     async def restore(self, lun: LunId) -> None:
@@ -178,31 +205,42 @@ class Copies:
 
         Raises ObjectNotFound for a number without a copy, VssError with the kernel's reason.
         """
+        name = _name(number)
+        await self._publication.wait_known()
         found = [copy for copy in self._surfaced.values() if copy.row.number == number]
         if not found:
-            raise ObjectNotFound(f"{DEVICE_OBJECT_PREFIX}{number} is gone", item=str(number))
-        async with found[0].mounting:
-            if found[0].leaving:
-                raise ObjectNotFound(f"{DEVICE_OBJECT_PREFIX}{number} goes", item=str(number))
+            raise ObjectNotFound(f"{name} is gone", item=str(number))
+        copy = found[0]
+        async with copy.walking:
+            if copy.leaving:
+                raise ObjectNotFound(f"{name} goes", item=str(number))
+            attach = partial(trees.attach, self._paths.global_root, name, copy.device, copy.kind)
             try:
-                await trio.to_thread.run_sync(self._attach, found[0])
+                await trio.to_thread.run_sync(attach)
             except OSError as error:
-                raise vss_error(error, f"mount of {DEVICE_OBJECT_PREFIX}{number}") from error
+                raise vss_error(error, f"mount of {name}") from error
+            copy.pin(None)
 
-    def _attach(self, copy: SurfacedCopy) -> None:
-        path = self.object_path(copy.row.number)
-        directory = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            device = os.makedev(copy.device.major, copy.device.minor)
-            if os.fstat(directory).st_dev == device:
+    async def keep_pinned(self) -> None:
+        """Pin, for ever, what devicefs came to show; anew when it is another devicefs."""
+        async for watch in self._publication.settlements():
+            for copy in self.surfaced():
+                await self._pin(copy, watch)
+
+    async def _pin(self, copy: SurfacedCopy, watch: int) -> None:
+        """Pin a copy for a devicefs, once: not again when its tree was mounted meanwhile."""
+        async with copy.walking:
+            if copy.leaving or copy.pinned_for == watch:
                 return
-            mounted = mounting.detached_copy(copy.device, copy.kind)
+            root, name = self._paths.global_root, _name(copy.row.number)
             try:
-                mount.attach(mounted, directory)
-            finally:
-                os.close(mounted)
-        finally:
-            os.close(directory)
+                copy.pin(await trio.to_thread.run_sync(trees.open_bare, root, name))
+                copy.pinned_for = watch
+                copy.pinned.set()
+            except OSError as error:
+                # devicefs ended just now, or does not show it yet: there is a next time.
+                copy.pin(None)
+                _log.info("directory not pinned", number=copy.row.number, reason=str(error))
 
     async def _replay_log(self, row: ObjectRow) -> None:
         """Mount the scratch clone once over a writable device, which replays its log."""
@@ -250,14 +288,21 @@ class Copies:
         )
 
     async def _take_down(self, copy: SurfacedCopy) -> None:
-        """Take names, mounts and the device away; what is open of the tree answers EIO."""
+        """Take names, mounts and the device away; what is open of the tree answers EIO.
+
+        In this order: devicefs asks for no tree, and has its device closed, once it shows the
+        name no more; what is mounted then is unmounted.
+        """
         with trio.CancelScope(shield=True):
-            async with copy.mounting:
-                copy.leaving = True
-            await trio.to_thread.run_sync(_silence, copy)
+            copy.leaving = True
             self._publication.drop(copy.row.number)
             if not await self._publication.wait_settled():
                 _log.error("devicefs did not confirm the removal", number=copy.row.number)
+            with trio.move_on_after(TURN_LIMIT):
+                async with copy.walking:
+                    copy.pin(None)
+            await trio.to_thread.run_sync(_unmount, copy)
+            await trio.to_thread.run_sync(_silence, copy)
             await trio.to_thread.run_sync(_revoke, copy)
             self._surfaced.pop(copy.row.snapshot_id, None)
             await copy.leave()
@@ -270,6 +315,19 @@ def _mount_for_a_moment(device: BoundDevice) -> str:
     return kind
 
 
+def _name(number: int) -> str:
+    return f"{DEVICE_OBJECT_PREFIX}{number}"
+
+
+def _unmount(copy: SurfacedCopy) -> None:
+    try:
+        mounting.unmount_everywhere(mounting.number_of(copy.device))
+        if copy.place is not None:
+            mounting.tidy(copy.place)
+    except OSError as error:
+        _log.warning("copy not unmounted", number=copy.row.number, reason=str(error))
+
+
 def _silence(copy: SurfacedCopy) -> None:
     try:
         mounting.shut_down(copy.device, copy.kind)
@@ -279,11 +337,8 @@ def _silence(copy: SurfacedCopy) -> None:
 
 
 def _revoke(copy: SurfacedCopy) -> None:
-    """Unmount what devicefs left, and leave users of what is open a device without bytes."""
+    """Leave users of what is open a device without bytes."""
     try:
-        mounting.unmount_everywhere(mounting.number_of(copy.device))
-        if copy.place is not None:
-            mounting.tidy(copy.place)
         descriptor = os.open(copy.device.node, os.O_RDONLY | os.O_CLOEXEC)
         try:
             loop.set_size_limit(descriptor, REVOKED_SIZE)
