@@ -59,5 +59,6 @@ $(VENV)/.packages: Makefile
 $(VENV)/.installed: pyproject.toml | $(VENV)/.packages
 	@$(PYTHON) -c 'import pip' 2>/dev/null || python3 -m venv $(VENV)
 	@echo "installing the package with its tools into $(VENV)"
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]' \
+	    || { test -w $(VENV)/bin || echo "$(VENV) is not yours: sudo make setup" >&2; exit 1; }
 	@touch $@

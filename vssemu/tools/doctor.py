@@ -25,6 +25,7 @@ _PROGRAMS = {
     "restic": "restic",
     "cabextract": "cabextract",
 }
+_OWN_OF_HOSTS = ("/mnt", "/run", "/dev", "/proc", "/sys", "/var/lib/vssemu")
 _NEEDED_PROGRAMS = frozenset({"mkfs.ext4", "mkfs.xfs", "fusermount3"})
 
 
@@ -169,6 +170,17 @@ def _pool() -> Iterator[Finding]:
     )
 
 
+def _place() -> Iterator[Finding]:
+    places = {Path(__file__).resolve(), Path(sys.executable).absolute()}
+    hidden = [p for p in places for own in _OWN_OF_HOSTS if p.is_relative_to(own)]
+    yield Finding(
+        what="hosts see this package",
+        ok=not hidden,
+        fact=f"{hidden[0]}: every host has its own" if hidden else str(Path(sys.prefix)),
+        mend=f"move it out of {', '.join(_OWN_OF_HOSTS)}",
+    )
+
+
 def _programs() -> Iterator[Finding]:
     for program, package in _PROGRAMS.items():
         found = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
@@ -203,6 +215,7 @@ _LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _control_groups,
     _fuse,
     _pool,
+    _place,
     _programs,
     _operators,
 )

@@ -95,7 +95,7 @@ def stage(name: str) -> Iterator[Stage]:
             lab.up(LabConfig(name=name, hosts=HOSTS, volumes=(volume,)))
             yield Stage(lab=lab, work=Path(work))
         except (VssError, run.ProgramFailed, OSError, RpcError) as error:
-            error.add_note(f"logs: {_keep_logs(lab, Path(work))}")
+            _keep_logs(lab, Path(work), error)
             raise
         finally:
             with _uninterrupted():
@@ -148,14 +148,15 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _keep_logs(lab: Lab, work: Path) -> Path:
-    """Copy the logs to a directory that stays, and return it."""
-    kept = Path(tempfile.mkdtemp(prefix="vssemu-demo-logs-"))
+def _keep_logs(lab: Lab, work: Path, error: Exception) -> None:
+    """Copy the logs, if any, to a directory that stays, and note that with the error."""
     with contextlib.suppress(VssError, OSError):
-        for log in [*lab.logs(), *work.glob("*.log")]:
+        logs = [*lab.logs(), *work.glob("*.log")]
+        kept = Path(tempfile.mkdtemp(prefix="vssemu-demo-logs-"))
+        error.add_note(f"logs: {kept}")
+        for log in logs:
             host = log.parts[-4] if log.parts[-3:-1] == ("var", "logs") else ""
             shutil.copyfile(log, kept / "-".join(filter(None, (host, log.name))))
-    return kept
 
 
 def leftovers(name: str) -> list[str]:
