@@ -42,6 +42,7 @@ async def open_initiator(link: ArrayLink, nodes: Nodes) -> AsyncIterator["LoopIn
     with BlockMonitor() as monitor:
         async with trio.open_nursery() as nursery:
             adapter = LoopInitiator(link, nodes)
+            await adapter.drop_stale_nodes()
             nursery.start_soon(adapter.listen_to_kernel, monitor)
             nursery.start_soon(adapter.listen_to_array)
             yield adapter
@@ -143,6 +144,14 @@ class LoopInitiator:
             # One that nobody took yet will do.
             return
 
+    async def drop_stale_nodes(self) -> None:
+        """Remove the nodes that a killed predecessor left of devices that are free or foreign."""
+        for number in await trio.to_thread.run_sync(_stale_nodes):
+            try:
+                await self._nodes.remove(number)
+            except OSError as error:
+                _log.warning("node not removed", number=number, reason=str(error))
+
     async def _reserve(self) -> int:
         return await self._link.call(array.reserve_device)
 
@@ -153,3 +162,24 @@ class LoopInitiator:
                 await self._nodes.remove(number)
         except OSError as error:
             _log.warning("node not removed", number=number, reason=str(error))
+
+
+def _stale_nodes() -> list[int]:
+    """Return the numbers of the nodes here whose devices are not bound by this host."""
+    stale = []
+    for path in loop.node(0).parent.glob("loop[0-9]*"):
+        number = path.name.removeprefix("loop")
+        if number.isdecimal() and path.is_block_device() and not _is_here(int(number)):
+            stale.append(int(number))
+    return stale
+
+
+def _is_here(number: int) -> bool:
+    if loop.sysfs_facts(number) is None:
+        return False
+    try:
+        os.close(loop.open_device(number))
+    except OSError:
+        # The fence knows it as another host's.
+        return False
+    return True
