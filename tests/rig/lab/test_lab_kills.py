@@ -6,6 +6,7 @@ point in every run. After each one: no volume is frozen, and the next creation w
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -374,3 +375,14 @@ def test_a_service_killed_on_the_creator_takes_its_nonpersistent_set_with_it(lab
         assert lab.lun_ids() != before
         lab.restart_vssd(ONE)
     eventually(lambda: lab.lun_ids() == before)
+
+
+def test_a_restarted_service_removes_nodes_of_devices_that_are_not_its_own(lab: Rig) -> None:
+    """A service that was killed left them; the devices are free, or another host's, by now."""
+    (theirs, *_) = [v for v in lab.path(ONE, "/dev").iterdir() if v.name[4:].isdigit()]
+    for number in (4090, int(theirs.name[4:])):
+        node = lab.path(TWO, f"/dev/loop{number}")
+        os.mknod(node, 0o600 | stat.S_IFBLK, os.makedev(7, number))
+    lab.restart_vssd(TWO)
+    nodes = [path.name for path in lab.path(TWO, "/dev").iterdir() if path.is_block_device()]
+    assert nodes == []
