@@ -4,6 +4,9 @@ Every answer passes one border: a documented failure code becomes its VssError, 
 code, a crash, a broken connection or a passed time limit becomes UnexpectedProviderError;
 each is an event with provider, method and code. A program that passed its limit is killed,
 because nothing else ends what it does, and started anew at the next need.
+
+Programs are started ahead of their first use, because no caller should wait for that; a call
+that comes meanwhile waits for the same start. One that fails is tried again when it is needed.
 Source: error-handling-in-shadow-copy-providers; IVssAdmin.
 """
 
@@ -111,6 +114,15 @@ class Provider:
         self._nursery = nursery
         self._program: Program | None = None
         self._loading = trio.Lock()
+        self._ahead = trio.CancelScope()
+
+    async def preload(self) -> None:
+        """Load the provider before somebody needs it; a failure is logged, and no more."""
+        with self._ahead:
+            try:
+                await self._loaded()
+            except VssError as error:
+                logger.warning("provider_not_preloaded", provider=self.name, error=str(error))
 
     async def call(self, method: Method[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a method of the provider, starting its program if need be.
@@ -126,7 +138,9 @@ class Provider:
 
         A provider that does not answer counts as idle.
         """
-        program = self._program
+        self._ahead.cancel()
+        async with self._loading:
+            program = self._program
         if program is None or not program.is_alive:
             return True
         try:
@@ -294,7 +308,10 @@ class ProviderHub:
             ) from None
 
     def register(self, stored: StoredProvider) -> None:
-        """Register a provider. Raises ProviderAlreadyRegistered, InvalidArgument."""
+        """Register a provider and begin to load it.
+
+        Raises ProviderAlreadyRegistered, InvalidArgument.
+        """
         facts = stored.properties
         if facts.provider_id in self._by_id:
             raise ProviderAlreadyRegistered(
@@ -310,6 +327,12 @@ class ProviderHub:
             )
         self._catalog.add_provider(stored)
         self._by_id[facts.provider_id] = self._make(stored)
+        self._nursery.start_soon(self._by_id[facts.provider_id].preload)
+
+    def preload(self) -> None:
+        """Begin to load all providers, in the background."""
+        for provider in self._by_id.values():
+            self._nursery.start_soon(provider.preload)
 
     async def unregister(self, provider_id: ProviderId, users: Sequence[str]) -> None:
         """Unregister a provider and end its program.

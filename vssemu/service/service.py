@@ -94,6 +94,7 @@ async def open_service(
             )
             service = Service(parts, nursery)
             await recover(parts)
+            parts.providers.preload()
             nursery.start_soon(finish_deletions, parts)
             try:
                 yield service

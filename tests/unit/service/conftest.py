@@ -164,9 +164,18 @@ class Node:
                     trio.open_nursery() as nursery,
                 ):
                     await nursery.start(self._serve)
+                    await self._preloaded()
                     task_status.started()
         finally:
             self.ended.set()
+
+    async def _preloaded(self) -> None:
+        """Wait for the starts ahead of need: when they come must not decide a test."""
+        # A task that was just started has its first step, and the lock, before this goes on.
+        await trio.lowlevel.checkpoint()
+        for provider in self.service.parts.providers.all():
+            async with provider._loading:
+                pass
 
     async def _serve(self, task_status: Any) -> None:
         await serve_unix(
@@ -226,6 +235,7 @@ class Node:
                 ["program"],
                 {},
             )
+        await self._preloaded()
 
     async def requester(self) -> Any:
         client = await self.connect()

@@ -33,11 +33,7 @@ async def test_the_events_of_a_transportable_creation_come_in_the_documented_ord
     one.journal.clear()
     await requester.prepared("F:\\")
     begun = [line for line in one.journal if line.startswith("provider")]
-    assert begun == [
-        "provider: OnLoad",
-        "provider: AreLunsSupported",
-        "provider: BeginPrepareSnapshot",
-    ]
+    assert begun == ["provider: AreLunsSupported", "provider: BeginPrepareSnapshot"]
     one.journal.clear()
     assert await requester.done(table.do_snapshot_set) == Hresult.VSS_S_ASYNC_FINISHED
     assert collapse(one.journal) == [
@@ -337,7 +333,7 @@ async def test_nothing_is_logged_while_writes_are_held(one: Any, requester: Any)
         sizes.append(path.stat().st_size if path.exists() else 0)
         assert one.host.is_holding
 
-    one.plan["array"] = {"CommitSnapshots": look}
+    one.plan["array"].update({"CommitSnapshots": look})
     await requester.prepared("F:\\", writers=False, context=0x30)
     before = path.stat().st_size if path.exists() else 0
     await requester.done(table.do_snapshot_set)
@@ -349,7 +345,7 @@ async def test_the_status_of_an_operation_is_pending_then_finished(
     one: Any, requester: Any
 ) -> None:
     gate = trio.Event()
-    one.plan["array"] = {"EndPrepareSnapshots": gate.wait}
+    one.plan["array"].update({"EndPrepareSnapshots": gate.wait})
     await requester.prepared("F:\\", writers=False, context=0x30)
     operation = await requester.call(table.do_snapshot_set)
     pending = await requester.client.call(table.query_status, operation)
@@ -394,3 +390,23 @@ async def test_statuses_of_a_good_backup_go_from_waiting_to_stable(
     await requester.done(table.gather_writer_status)
     (status,) = await requester.call(table.writer_status)
     assert (status.state, status.failure) == (WriterState.STABLE, Hresult.S_OK)
+
+
+async def test_a_provider_is_loaded_before_anybody_needs_it(one: Any) -> None:
+    (program,) = one.programs
+    # Both hosts write the one journal.
+    assert one.journal == ["provider: OnLoad"] * 2
+    requester = await one.requester()
+    await requester.created("F:\\", context=0x30, writers=False)
+    assert one.programs == [program]
+
+
+async def test_a_provider_that_does_not_load_ahead_is_tried_again_when_needed(one: Any) -> None:
+    one.plan["array"]["OnLoad"] = RuntimeError("not yet")
+    await one.stop()
+    await one.start()
+    assert len(one.events("provider_error")) == 1
+    one.plan["array"].clear()
+    requester = await one.requester()
+    await requester.created("F:\\", context=0x30, writers=False)
+    assert len(one.programs) == 3

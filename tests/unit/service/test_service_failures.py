@@ -182,7 +182,7 @@ async def test_a_client_that_dies_in_any_provider_call_leaves_nothing(
 ) -> None:
     writer = await one.writer("files")
     requester = await one.requester()
-    one.plan["array"] = {}
+    one.plan["array"].clear()
     if method in IN_ADD:
         await requester.prepared(context=0)
         one.plan["array"][method] = "hang"

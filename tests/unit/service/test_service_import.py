@@ -52,7 +52,6 @@ async def test_an_imported_set_keeps_its_ids_and_says_where_it_comes_from(
     assert await backup.done(table.import_snapshots) == Hresult.VSS_S_ASYNC_FINISHED
     provider = [line for line in two.journal if line.startswith("provider")]
     assert provider == [
-        "provider: OnLoad",
         "provider: LocateLuns",
         "provider: FillInLunInfo",
         "provider: FillInLunInfo",

@@ -93,7 +93,7 @@ async def test_an_import_cut_off_by_a_crash_leaves_listed_luns(one: Any, two: An
     document = await creator.call(table.save_as_xml)
     backup = await two.requester()
     await backup.call(table.initialize_for_backup, document)
-    two.plan["array"] = {"FillInLunInfo": "hang"}
+    two.plan["array"].update({"FillInLunInfo": "hang"})
     await backup.call(table.import_snapshots)
     await two.until(lambda: "provider: FillInLunInfo" in two.journal)
     await two.crash()

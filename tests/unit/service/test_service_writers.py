@@ -192,7 +192,7 @@ async def test_a_writer_frozen_longer_than_its_limit_is_aborted_before_the_thaw(
     async def slow() -> None:
         await trio.sleep(0.2)
 
-    one.plan["array"] = {"PreCommitSnapshots": slow}
+    one.plan["array"].update({"PreCommitSnapshots": slow})
     requester = await one.requester()
     await requester.created("F:\\")
     status = (await statuses(requester))["files"]
