@@ -21,7 +21,6 @@ from tests.rig.lab.gatedprovider import GATED_ID
 from tests.rig.lab.labrig import (
     ONE,
     PERSISTENT,
-    ROOT,
     TWO,
     VSSEMU,
     Rig,
@@ -291,11 +290,13 @@ def clean_up(rig: Rig, set_id: str) -> None:
         ]
 
 
-def test_a_requester_killed_after_its_import_ends_the_nonpersistent_set(lab: Rig) -> None:
+def test_a_requester_killed_after_its_import_ends_the_nonpersistent_set(
+    lab: Rig, scratch: Path
+) -> None:
     before = lab.lun_ids()
     with lab.backup(ONE) as creator:
         create(creator)
-        document = ROOT / f".import-{lab.name}.xml"
+        document = scratch / "set.xml"
         document.write_text(creator.save_as_xml())
         script = (
             "import vssemu, pathlib, signal\n"
@@ -305,15 +306,12 @@ def test_a_requester_killed_after_its_import_ends_the_nonpersistent_set(lab: Rig
             "    print('imported', flush=True)\n"
             "    signal.pause()\n"
         )
-        try:
-            with lab.running(TWO, sys.executable, "-c", script, stdout=subprocess.PIPE) as program:
-                assert program.stdout is not None
-                assert program.stdout.readline() == b"imported\n"
-                assert lab.lun_ids() != before
-                lab.kill(TWO, script)
-                eventually(lambda: lab.lun_ids() == before)
-        finally:
-            document.unlink()
+        with lab.running(TWO, sys.executable, "-c", script, stdout=subprocess.PIPE) as program:
+            assert program.stdout is not None
+            assert program.stdout.readline() == b"imported\n"
+            assert lab.lun_ids() != before
+            lab.kill(TWO, script)
+            eventually(lambda: lab.lun_ids() == before)
 
 
 @pytest.mark.parametrize("victim", [VSSD, DEVICEFS])
