@@ -10,7 +10,7 @@ from vssemu.api.device_objects import CopyList, DeviceObject
 from vssemu.host.publication import SETTLE_LIMIT, Publication, PublicationService
 from vssemu.linux.credentials import PeerCredentials
 from vssemu.rpc.caller import Caller
-from vssemu.vss.errors import AccessDenied
+from vssemu.vss.errors import AccessDenied, Fail
 
 SHOWN = DeviceObject(number=1, size=4096, raw_major=7, raw_minor=1, properties="{}")
 
@@ -93,3 +93,51 @@ async def test_only_root_may_ask(autojump_clock: trio.testing.MockClock) -> None
         await service.surface(caller, 1)
     with pytest.raises(AccessDenied):
         await service.settled(caller, 1)
+
+
+async def test_nothing_walks_into_a_devicefs_that_knows_only_the_former_service(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    publication = Publication()
+    publication.begin()
+    watcher = Watcher(publication)
+    nursery.start_soon(watcher.run)
+    await trio.testing.wait_all_tasks_blocked()
+    publication.note_settled(watcher.lists[-1].revision - 1)
+    assert not publication.is_shown
+    with pytest.raises(Fail, match="devicefs"):
+        await publication.wait_known()
+    async with trio.open_nursery() as waiting:
+        waiting.start_soon(publication.wait_known)
+        await trio.testing.wait_all_tasks_blocked()
+        watcher.confirm()
+    assert publication.is_shown
+
+
+async def test_another_devicefs_has_confirmed_nothing_yet(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    publication = Publication()
+    publication.begin()
+    seen: list[int] = []
+
+    async def follow() -> None:
+        async for watch in publication.settlements():
+            seen.append(watch)  # noqa: PERF401 - it never ends
+
+    nursery.start_soon(follow)
+    async with trio.open_nursery() as first_life:
+        first = Watcher(publication)
+        first_life.start_soon(first.run)
+        await trio.testing.wait_all_tasks_blocked()
+        first.confirm()
+        await trio.testing.wait_all_tasks_blocked()
+        first_life.cancel_scope.cancel()
+    assert not publication.is_shown
+    second = Watcher(publication)
+    nursery.start_soon(second.run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert (seen, publication.is_shown) == ([1], False)
+    second.confirm()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (seen, publication.is_shown) == ([1, 2], True)
