@@ -29,6 +29,8 @@ from vssemu.vss.identity import SnapshotId
 ROUNDS = int(os.environ.get("VSSEMU_RESTART_ROUNDS", "6"))
 READ_LIMIT = 5.0
 """Seconds in which one read ends, whatever comes of it."""
+AWAY_LIMIT = 20.0
+"""Seconds in which killed programs serve again, on a machine under load."""
 DISTURBED = {errno.ENOTCONN, errno.ENOENT, errno.ESTALE}
 """What a read may get while devicefs is away."""
 PROGRAMS = {hosts.VSSD: "vssemu.daemons.vssd", hosts.DEVICEFS: "vssemu_fuse.devicefs"}
@@ -143,7 +145,7 @@ def read_through(imported: Imported, *names: str) -> float:
         name = errno.errorcode.get(answer["errno"], str(answer["errno"]))
         assert answer["errno"] in DISTURBED, f"{name} after {took:.2f} s"
         assert not served, f"{name} although {names} serve"
-        assert took < READ_LIMIT, f"{name} still after {took:.2f} s"
+        assert took < AWAY_LIMIT, f"{name} still after {took:.2f} s"
 
 
 def raw_device(imported: Imported) -> int:
