@@ -251,6 +251,7 @@ def test_break_writable_leaves_volumes_that_take_writes(lab: Rig, scratch: Path)
             assert digest(lab.path(TWO, "/mnt/R/data")) == frozen
             lab.run(TWO, "sh", "-c", "echo new > /mnt/R/data/new && sync /mnt/R/data/new")
         finally:
+            vss.client.call(disks.remove_access_path, "R:\\")
             vss.client.call(disks.mask, lun.id)
     assert copy_of(lab, lun.id).state is LunState.INDEPENDENT
     with lab.lab.array() as array:
