@@ -8,7 +8,7 @@
     hosts/HOST/var/             the host's /var/lib/vssemu
     hosts/HOST/root/            mount point on which the host's root tree is built
 /run/vssemu/lab/NAME/           gone after a restart of the machine
-    supervisor.sock, supervisor.pid, lock
+    supervisor.sock, supervisor.pid, lock, whole
     array.sock                  the array's administration
     HOST.pid                    PID 1 of the host, as the machine numbers it
     hosts/HOST/                 seen by the host as /run/vssemu/outside
@@ -61,6 +61,11 @@ class LabPaths:
     def lock(self) -> Path:
         """Held while the lab is brought up or down."""
         return self.run / "lock"
+
+    @property
+    def whole(self) -> Path:
+        """There once the lab was brought up to the end."""
+        return self.run / "whole"
 
     @property
     def supervisor_socket(self) -> Path:

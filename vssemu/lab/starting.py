@@ -1,0 +1,185 @@
+"""Bringing a lab up: the supervisor, the array, the hosts, their volumes."""
+
+import contextlib
+import json
+import time
+from pathlib import Path
+
+from vssemu.api import array as array_api
+from vssemu.api import disks as disks_api
+from vssemu.api import registry as registry_api
+from vssemu.lab import config, enter, hosts, supervisor
+from vssemu.lab.config import LabConfig, VolumeSpec
+from vssemu.lab.known import Known
+from vssemu.lab.waiting import until
+from vssemu.linux import cgroup, processes, run
+from vssemu.vss.array import ArrayLun
+from vssemu.vss.errors import Fail
+from vssemu.vss.identity import ARRAY_PROVIDER_ID, Initiator, LunId
+
+START_SECONDS = 60.0
+"""How long the array, and each host, may take to serve."""
+HOPELESS_STARTS = 6
+"""A service that ended so often without ever serving is not waited for any longer."""
+
+
+class Starting:
+    """One bringing up of a lab, or of one host of it."""
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+        self.paths = known.paths
+
+    def lab(self, wanted: LabConfig) -> None:
+        """Bring everything up. Raises VssError, and then a part of it runs."""
+        group = self.known.group()
+        cgroup.create(group)
+        for directory in (self.paths.logs, self.paths.run):
+            directory.mkdir(parents=True, exist_ok=True)
+        self.paths.config.write_bytes(config.encode(wanted))
+        self._start_supervisor(wanted, group)
+        self._wait(self.paths.supervisor_socket, hosts.ARRAY)
+        for host in wanted.hosts:
+            self._admit(host)
+            service = hosts.host_service(wanted, self.paths, host, group)
+            supervisor.request(self.paths.supervisor_socket, {"op": "add", "service": service})
+        for host in wanted.hosts:
+            self._settle_host(host)
+        for volume in wanted.volumes:
+            self._provide(wanted, volume)
+        self.paths.whole.touch()
+
+    def host(self, host: str) -> None:
+        """Switch one host on that is off. Raises VssError."""
+        self._admit(host)
+        supervisor.request(
+            self.paths.supervisor_socket, {"op": "start", "name": hosts.host_name(host)}
+        )
+        self._settle_host(host)
+
+    def _admit(self, host: str) -> None:
+        """Make a host's directories and control groups, and have the array know it."""
+        self.paths.host_outside(host).mkdir(parents=True, exist_ok=True)
+        inside = self.known.host_group(host)
+        for group in (inside.parent, inside):
+            cgroup.create(group)
+        with self.known.array() as array:
+            array.call(array_api.add_initiator, Initiator(host))
+
+    def _start_supervisor(self, wanted: LabConfig, group: Path) -> None:
+        table = hosts.outside_table(wanted, self.paths, group)
+        self.paths.table.write_text(json.dumps(table))
+        with (self.paths.logs / "supervisor.log").open("ab") as log:
+            child = run.spawn(
+                hosts.module("vssemu.daemons.init", self.paths.table),
+                env=hosts.environment(),
+                cwd="/",
+                stdout=log.fileno(),
+                stderr=log.fileno(),
+                start_new_session=True,
+            )
+        outside = group / "outside"
+        cgroup.create(outside)
+        cgroup.move(outside, child.pid)
+        identity = processes.identity_of(child.pid)
+        self.paths.supervisor_pid.write_text(
+            json.dumps({"pid": identity.pid, "start": identity.start_ticks})
+        )
+        if not until(self._supervisor_answers, seconds=START_SECONDS):
+            raise Fail(f"the supervisor did not start: {self._last_line('supervisor')}")
+
+    def _supervisor_answers(self) -> bool:
+        try:
+            supervisor.services(self.paths.supervisor_socket)
+        except supervisor.SupervisorGone:
+            return False
+        return True
+
+    def _settle_host(self, host: str) -> None:
+        """Wait until a host serves, and give it the array's provider when it has none."""
+        if not until(lambda: self._inner_socket_exists(host), seconds=START_SECONDS):
+            raise Fail(
+                f"host {host} did not start: {self._last_line(hosts.host_name(host))}", item=host
+            )
+        inner = enter.inside(self.paths, host, "/run/vssemu/init.sock")
+        self._wait(inner, hosts.VSSD, host)
+        self._wait(inner, hosts.DEVICEFS, host)
+        with self.known.vss(host) as vss:
+            known = vss.call(registry_api.query_providers)
+            if all(p.provider_id != ARRAY_PROVIDER_ID for p in known):
+                hosts.register_array_provider(vss)
+
+    def _inner_socket_exists(self, host: str) -> bool:
+        try:
+            return enter.inside(self.paths, host, "/run/vssemu/init.sock").exists()
+        except (Fail, OSError):
+            return False
+
+    def _wait(self, socket: Path, service: str, host: str | None = None) -> None:
+        try:
+            self._wait_ready(socket, service)
+        except Fail as error:
+            raise Fail(
+                f"{service} did not start: {self._last_line(service, host)}",
+                hint=f"vssemu lab logs --name {self.paths.name}",
+                item=service,
+            ) from error
+
+    @staticmethod
+    def _wait_ready(socket: Path, service: str) -> None:
+        """Return when a service serves. Raises Fail, early for one that ends at every start."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                supervisor.wait_ready(socket, service, seconds=1.0)
+            except Fail:
+                starts = supervisor.services(socket)[service]["starts"]
+                if starts >= HOPELESS_STARTS or time.monotonic() >= deadline:
+                    raise
+            else:
+                return
+
+    def _last_line(self, service: str, host: str | None = None) -> str:
+        """Return the last words of a service, or of the supervisor that should start it."""
+        logs = self.paths.host_state(host) / "var/logs" if host else self.paths.logs
+        for file in (logs / f"{service}.log", self.paths.logs / "supervisor.log"):
+            with contextlib.suppress(OSError):
+                if lines := file.read_text(errors="replace").splitlines():
+                    return _said(lines[-1])
+        return "it left no log"
+
+    def _provide(self, wanted: LabConfig, volume: VolumeSpec) -> None:
+        """Make a volume's LUN, unmask it, and put the volume on it, unless that was done.
+
+        What a killed `lab up` left half done is deleted and made anew.
+        """
+        record = self.paths.state / "volumes.json"
+        done: dict[str, dict[str, str]] = json.loads(record.read_text()) if record.exists() else {}
+        host = wanted.host_of(volume)
+        key = f"{host}:{volume.letter}"
+        half = done.get(key, {}).get("state") == "begun"
+        if key in done and not half:
+            return
+        with self.known.array() as array, self.known.vss(host) as vss:
+            if half:
+                lun_id = LunId(done[key]["lun"])
+                array.call(array_api.mask_lun, lun_id, Initiator(host), surprise=True)
+                vss.call(disks_api.rescan)
+                array.call(array_api.delete_lun, lun_id)
+            lun: ArrayLun = array.call(array_api.create_lun, volume.size)
+            record.write_text(json.dumps({**done, key: {"lun": lun.id, "state": "begun"}}))
+            array.call(array_api.unmask_lun, lun.id, Initiator(host))
+            vss.call(disks_api.rescan)
+            vss.call(
+                disks_api.create_volume, lun.id, volume.filesystem, None, f"{volume.letter}:\\"
+            )
+        record.write_text(json.dumps({**done, key: {"lun": lun.id, "state": "done"}}))
+
+
+def _said(line: str) -> str:
+    """Return what a line of a log says to a user: of a structured one, the error."""
+    try:
+        fields = json.loads(line)
+        return str(fields.get("error") or fields["event"])
+    except (ValueError, AttributeError, KeyError):
+        return line
