@@ -14,7 +14,6 @@ from vssemu.lab.paths import LabPaths
 from vssemu.linux import cgroup, processes
 from vssemu.rpc import client as rpc
 from vssemu.vss.errors import BadState, Fail, InvalidArgument, ObjectNotFound
-from vssemu.vss.identity import LunId
 
 
 class Known:
@@ -42,9 +41,14 @@ class Known:
             named = None
         return Path(named) if named else self.paths.default_pool
 
-    def lun_ids(self) -> list[LunId]:
-        """Return the ids of all LUNs that the lab's array made."""
-        return leftovers.lun_ids(self.pool() / "array")
+    def backing_names(self) -> list[str]:
+        """Return what the paths of the lab's LUN images contain.
+
+        The ids of all LUNs that its array made; and the pool's own path, for a pool whose
+        journal somebody removed under a running lab.
+        """
+        pool = self.pool()
+        return [*leftovers.lun_ids(pool / "array"), f"{pool}/root/luns/"]
 
     def supervisor(self) -> processes.ProcessIdentity | None:
         """Return the lab's supervisor, None when it does not live."""

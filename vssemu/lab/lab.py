@@ -138,7 +138,7 @@ class Lab:
             supervisor.request(control, {"op": "stop", "name": guard})
             until(lambda: not supervisor.services(control)[guard]["pid"], seconds=START_SECONDS)
             supervisor.request(control, {"op": "kill", "name": hosts.host_name(host)})
-            cleanup.end_processes(self.known.group() / host, self.known.lun_ids())
+            cleanup.end_processes(self.known.group() / host, self.known.backing_names())
             supervisor.request(control, {"op": "start", "name": guard})
 
     def start(self, host: str) -> None:
@@ -190,7 +190,7 @@ class Lab:
         processes.wait_gone([identity], time.monotonic() + STOP_SECONDS)
 
     def _take_away(self, *, delete: bool) -> None:
-        names = self.known.lun_ids()
+        names = self.known.backing_names()
         if (identity := self.known.supervisor()) is not None:
             processes.kill(identity, signal.SIGKILL)
         group = cgroup.find_cgroup2()

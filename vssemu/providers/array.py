@@ -43,7 +43,8 @@ PRODUCT_ID: Final = "Virtual LUN"
 ABORT_SECONDS: Final = 60.0
 """How long dropping an unfinished set may take on the way to something else."""
 
-_OVER: Final = frozenset({SetState.NONE, SetState.FINAL, SetState.ABORTED})
+_GONE: Final = frozenset({SetState.NONE, SetState.ABORTED})
+_OVER: Final = _GONE | {SetState.FINAL}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -128,7 +129,7 @@ class ArrayProvider:
             )
         current = self._current
         if current is None or current.id != set_id:
-            if current is not None and current.state not in _OVER:
+            if current is not None and current.state not in _GONE:
                 await self._drop(current)
             current = self._current = _Set(id=set_id)
             self._file.clear()
@@ -180,11 +181,15 @@ class ArrayProvider:
                 return
             # First of all, so that a call that is under way finds it when it comes back.
             current.state = after(current.state, SetCall.ABORT)
+        await self._abort_in_array(set_id)
+        if current is not None and current.id == set_id:
+            self._file.clear()
+
+    async def _abort_in_array(self, set_id: SnapshotSetId) -> None:
+        """Have the array drop a set; it keeps one whose records it has handed out."""
         await self._close_ready()
         async with self._translated() as array:
             await array.call(api.abort, set_id)
-        if current is not None and current.id == set_id:
-            self._file.clear()
 
     async def get_target_luns(self, sources: Sequence[Lun]) -> Sequence[LunInformation]:
         """Return the records of the copies of these LUNs, of the set committed last."""
@@ -304,13 +309,15 @@ class ArrayProvider:
 
     async def _drop(self, current: _Set) -> None:
         """Abort a set on the way to something else; a failure is logged."""
+        # First of all, so that a call that is under way finds it when it comes back.
+        current.state = SetState.ABORTED
         try:
             with trio.move_on_after(ABORT_SECONDS):
-                await self.abort_snapshots(current.id)
+                await self._abort_in_array(current.id)
         except ProviderFailure as failure:
             # The array drops what a host left unfinished when the host begins anew.
             logger.warning("set_not_dropped", set=str(current.id), error=failure.event_text)
-        current.state = SetState.ABORTED
+        self._file.clear()
 
     # -- the array ---------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ class Limits:
     """
 
     hold: float = 10.0
-    arrival: float = 60.0
+    arrival: float = 20.0
     clean_up: float = 120.0
     recovery: float = 60.0
     stop: float = 12.0

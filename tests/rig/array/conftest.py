@@ -7,7 +7,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from arrayrig import MIB, SCRATCH, ArrayProcess, Site, connected, running
+
+from tests.rig.array.arrayrig import MIB, SCRATCH, ArrayProcess, Site, connected, running
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

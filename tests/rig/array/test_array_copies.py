@@ -8,8 +8,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from arrayrig import MIB, ONE, THREE, TWO, Site, until
 
+from tests.rig.array.arrayrig import MIB, ONE, THREE, TWO, Site, until
 from vssemu.api import array as api
 from vssemu.linux import loop
 from vssemu.vss.array import LunKind, View

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import trio
-from arrayrig import MIB, ONE, THREE, TWO, Site, foreign_mount, loops_over, until
 
+from tests.rig.array.arrayrig import MIB, ONE, THREE, TWO, Site, foreign_mount, loops_over, until
 from vssemu.api import array as api
 from vssemu.linux import filesystems, freeze, loop, mount
 from vssemu.vss.array import LunKind, View

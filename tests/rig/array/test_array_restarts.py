@@ -12,7 +12,8 @@ from uuid import uuid4
 
 import pytest
 import trio
-from arrayrig import (
+
+from tests.rig.array.arrayrig import (
     MIB,
     ONE,
     TWO,
@@ -24,7 +25,6 @@ from arrayrig import (
     running,
     until,
 )
-
 from vssemu.api import array as api
 from vssemu.api.errors import decode_error
 from vssemu.linux import cgroup, loop

@@ -246,7 +246,6 @@ class FileArray:
         raise NotSupportedHere("surface")
 
 
-
 def is_freed(number: int) -> bool:
     """Whether a device that nobody wants any more is free within a few seconds."""
     deadline = time.monotonic() + 5

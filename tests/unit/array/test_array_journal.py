@@ -7,9 +7,9 @@ from uuid import uuid4
 import pytest
 
 from vssemu.array.journal import Journal, open_journal
-from vssemu.array.schema import FILE_NAME
 from vssemu.array.naming import is_lun_id, mint_serial
 from vssemu.array.rows import LunRow, OperationKind, SetRow, SetState
+from vssemu.array.schema import FILE_NAME
 from vssemu.array.tables import Tables
 from vssemu.vss.array import LunKind, LunState
 from vssemu.vss.errors import Fail
