@@ -98,7 +98,12 @@ def test_a_bind_mount_and_its_attributes(mounted: Path, scratch: Path) -> None:
 
 
 def test_a_cloned_tree_is_changed_before_anybody_sees_it(mounted: Path, scratch: Path) -> None:
-    second = scratch / "second"
+    # What is attached below a shared mount, as / is under systemd, becomes shared.
+    private = scratch / "private"
+    private.mkdir()
+    mount.bind(private, private)
+    mount.set_propagation(private, Propagation.PRIVATE)
+    second = private / "second"
     second.mkdir()
     held = mount.clone_tree(mounted)
     mount.change_attributes(

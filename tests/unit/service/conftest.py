@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -18,6 +19,7 @@ from vssemu.api import registry as registry_table
 from vssemu.api import requester as table
 from vssemu.api.errors import decode_error, encode_error, unexpected
 from vssemu.rpc import client_trio
+from vssemu.rpc.caller import Caller
 from vssemu.rpc.server import serve_unix
 from vssemu.service import events as event_log
 from vssemu.service.access import authorize
@@ -62,6 +64,12 @@ SHORT = Limits(
 """Long enough for a machine under load: only tests in which something hangs wait for them."""
 
 PROVIDER = ProviderId(uuid4())
+
+
+def admit(caller: Caller) -> None:
+    """The service's own rule; whoever runs the tests is taken for root."""
+    if caller.credentials.uid != os.geteuid():
+        authorize(caller)
 
 
 class Requester:
@@ -186,7 +194,7 @@ class Node:
             version="1",
             url="",
             encode_error=encode_error,
-            authorize=authorize,
+            authorize=admit,
             unexpected=unexpected,
             task_status=task_status,
         )
