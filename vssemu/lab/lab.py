@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vssemu.api import disks as disks_api
-from vssemu.lab import cleanup, config, enter, hosts, supervisor
+from vssemu.lab import cleanup, config, enter, hosts, root, supervisor
 from vssemu.lab.config import LabConfig
 from vssemu.lab.known import Known
 from vssemu.lab.paths import LabPaths
@@ -73,6 +73,12 @@ class Lab:
         something does not start. What a failed start left is taken away again.
         """
         config.checked(wanted)
+        if unseen := root.unseen_programs():
+            raise Fail(
+                f"{unseen[0]} lies where no host sees it",
+                hint=f"move it out of {', '.join(map(str, root.OWN_OF_HOSTS))}",
+                item=str(unseen[0]),
+            )
         with self._locked():
             if self.known.is_whole():
                 if self.known.config() == wanted:

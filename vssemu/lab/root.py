@@ -30,6 +30,15 @@ CHARACTER_DEVICES = {
 _PRIVATE = ("dev", "proc", "sys", "run", "mnt")
 """Top-level directories of which each host has its own."""
 
+OWN_OF_HOSTS = (*(Path("/") / name for name in _PRIVATE), Path("/var/lib/vssemu"))
+"""Places of the machine that no host sees."""
+
+
+def unseen_programs() -> list[Path]:
+    """Return what of this package and its interpreter lies where hosts do not see it."""
+    places = {Path(__file__).resolve(), Path(sys.executable).absolute()}
+    return sorted(p for p in places if any(p.is_relative_to(own) for own in OWN_OF_HOSTS))
+
 
 class Step(Protocol):
     """One change of the tree under construction."""

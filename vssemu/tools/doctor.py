@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from vssemu.lab import root
 from vssemu.linux import cgroup, loop, reflink
 from vssemu.tools.output import FAILED, emit_json, emit_table, json_option
 
@@ -25,7 +26,6 @@ _PROGRAMS = {
     "restic": "restic",
     "cabextract": "cabextract",
 }
-_OWN_OF_HOSTS = ("/mnt", "/run", "/dev", "/proc", "/sys", "/var/lib/vssemu")
 _NEEDED_PROGRAMS = frozenset({"mkfs.ext4", "mkfs.xfs", "fusermount3"})
 
 
@@ -171,13 +171,12 @@ def _pool() -> Iterator[Finding]:
 
 
 def _place() -> Iterator[Finding]:
-    places = {Path(__file__).resolve(), Path(sys.executable).absolute()}
-    hidden = [p for p in places for own in _OWN_OF_HOSTS if p.is_relative_to(own)]
+    hidden = root.unseen_programs()
     yield Finding(
         what="hosts see this package",
         ok=not hidden,
         fact=f"{hidden[0]}: every host has its own" if hidden else str(Path(sys.prefix)),
-        mend=f"move it out of {', '.join(_OWN_OF_HOSTS)}",
+        mend=f"move it out of {', '.join(map(str, root.OWN_OF_HOSTS))}",
     )
 
 

@@ -91,6 +91,18 @@ def exec(name: str, host: str, command: tuple[str, ...]) -> None:  # noqa: A001
     sys.exit(Lab(name).execute(host, list(command)))
 
 
+@lab.command("list")
+@json_option
+def list_labs(as_json: bool) -> None:
+    """List the labs of this machine."""
+    names = paths.all_labs()
+    if as_json:
+        emit_json(names)
+    else:
+        for name in names:
+            click.echo(name)
+
+
 @lab.command()
 @name_option
 @json_option

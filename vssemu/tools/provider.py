@@ -57,14 +57,20 @@ def _settings(
 
 
 @provider.command()
-@click.option("--id", "provider_id", type=GUID, required=True, help="The provider's id.")
+@click.option(
+    "--id", "provider_id", type=GUID, metavar="GUID", required=True, help="The provider's id."
+)
 @click.option("--name", required=True, help="Its name, as listings show it.")
 @click.option("--version", required=True, help="Its version, any text.")
 @click.option(
     "--type", "kind", type=click.Choice(TYPES), default="hardware", show_default=True, help="Type."
 )
-@click.option("--class-id", type=GUID, help="Id of its class.  [default: the provider's id]")
-@click.option("--version-id", type=GUID, help="Id of the version.  [default: made from both]")
+@click.option(
+    "--class-id", type=GUID, metavar="GUID", help="Id of its class.  [default: the provider's id]"
+)
+@click.option(
+    "--version-id", type=GUID, metavar="GUID", help="Id of the version.  [default: made from both]"
+)
 @click.option(
     "--set",
     "settings",
@@ -104,7 +110,7 @@ def register(
 
 
 @provider.command()
-@click.argument("provider_id", metavar="ID", type=GUID)
+@click.argument("provider_id", metavar="ID", type=GUID, metavar="GUID")
 def unregister(provider_id: UUID) -> None:
     """Unregister the provider ID, which must have no shadow copies."""
     with inside.service() as vss:

@@ -77,6 +77,13 @@ class Stage:
         return next(e for e in reversed(events) if e["kind"] == "creation")
 
 
+def _sweep(name: str, *, keep: str) -> None:
+    """Remove the work directories that killed demos left."""
+    for left in Path(keep).parent.glob(f"vssemu-{name}-*"):
+        if left != Path(keep):
+            shutil.rmtree(left, ignore_errors=True)
+
+
 @contextmanager
 def stage(name: str) -> Iterator[Stage]:
     """Bring the demo's lab up and take it, and its files, away at the end.
@@ -89,6 +96,7 @@ def stage(name: str) -> Iterator[Stage]:
         _told_to_end(),
         tempfile.TemporaryDirectory(prefix=f"vssemu-{name}-") as work,
     ):
+        _sweep(name, keep=work)
         lab.down()
         try:
             volume = VolumeSpec(letter="F", size=LUN_SIZE)
