@@ -110,7 +110,7 @@ def register(
 
 
 @provider.command()
-@click.argument("provider_id", metavar="ID", type=GUID, metavar="GUID")
+@click.argument("provider_id", metavar="ID", type=GUID)
 def unregister(provider_id: UUID) -> None:
     """Unregister the provider ID, which must have no shadow copies."""
     with inside.service() as vss:

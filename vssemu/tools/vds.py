@@ -201,7 +201,7 @@ def unmask(lun: LunId, host: str) -> None:
 
 
 @vds.command("clean-up")
-@click.argument("snapshot_set", metavar="SET", type=GUID, metavar="GUID")
+@click.argument("snapshot_set", metavar="SET", type=GUID)
 @json_option
 def clean_up(snapshot_set: UUID, as_json: bool) -> None:
     """Remove the LUNs that the failed import of shadow copy set SET left, and print them."""
