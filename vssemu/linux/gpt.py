@@ -253,16 +253,18 @@ def decode_copy(header: Header, entries: bytes, *, block_size: int) -> Gpt:
 def read_table(fd: int, *, block_size: int = BLOCK_SIZE) -> Gpt:
     """Return the table of a device or image: the primary copy, or else the backup.
 
-    The backup is looked for in the last block. Reads past every cache.
+    The backup is looked for in the last block. Reads past every cache. The table of a disk that
+    grew since it was written is returned as one of the larger disk, so that what is written
+    next puts the backup into the new last block.
     Raises BadTable when neither copy is whole (its text says what is wrong with each),
     OSError when reading fails.
     """
+    blocks = blockdev.size(fd) // block_size
     try:
-        return _read_copy(fd, 1, block_size)
+        return _fitted(_read_copy(fd, 1, block_size), blocks)
     except BadTable as primary:
-        last = blockdev.size(fd) // block_size - 1
         try:
-            table = _read_copy(fd, last, block_size)
+            table = _read_copy(fd, blocks - 1, block_size)
         except BadTable as backup:
             raise BadTable(f"{libc.name_of(fd)}: {primary}; {backup}") from None
         _log.warning("%s: %s; the backup copy serves", libc.name_of(fd), primary)
@@ -315,6 +317,13 @@ def change_partition(
     )
     write_table(fd, table)
     return table
+
+
+def _fitted(table: Gpt, blocks: int) -> Gpt:
+    if blocks <= table.blocks:
+        return table
+    entries = _entry_blocks(table.entry_count, table.block_size)
+    return dataclasses.replace(table, blocks=blocks, last_usable=blocks - entries - 2)
 
 
 def _entry_blocks(count: int, block_size: int) -> int:

@@ -234,6 +234,20 @@ def test_a_change_mends_the_spoilt_copy_and_keeps_the_rest(disk: int) -> None:
     assert gpt.read_table(disk) == written
 
 
+def test_a_change_of_a_disk_that_grew_puts_the_backup_into_its_new_last_block(disk: int) -> None:
+    table = gpt.create_table(64 * MIB, [plain(name="F")])
+    gpt.write_table(disk, table)
+    os.ftruncate(disk, 96 * MIB)
+    assert gpt.read_table(disk).partitions == table.partitions
+    written = gpt.change_partition(disk, 1, attributes=GptAttribute.HIDDEN)
+    assert written.byte_range(1) == table.byte_range(1)
+    assert written == gpt.create_table(
+        96 * MIB, [plain(name="F", attributes=GptAttribute.HIDDEN)], disk_guid=table.disk_guid
+    )
+    os.pwrite(disk, bytes(4096), 4096)
+    assert gpt.read_table(disk) == written
+
+
 def test_a_change_of_no_partition_is_a_key_error(disk: int) -> None:
     gpt.write_table(disk, gpt.create_table(64 * MIB, []))
     with pytest.raises(KeyError):
