@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from vssemu.api.requester import OperationStatus
+from vssemu.service.together import ungrouped
 from vssemu.vss.errors import ObjectNotFound, Unexpected, VssError
 from vssemu.vss.hresult import Hresult
 
@@ -22,6 +23,7 @@ Work = Callable[[], Awaitable[Hresult]]
 """What an operation does: returns VSS_S_ASYNC_FINISHED or another success code, or raises."""
 
 PENDING = OperationStatus(hresult=Hresult.VSS_S_ASYNC_PENDING)
+CANCELLED = OperationStatus(hresult=Hresult.VSS_S_ASYNC_CANCELLED)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -37,10 +39,9 @@ class Operation:
 
     async def run(self, work: Work, on_end: Callable[[bool], None]) -> None:
         """Run the work to its end; `on_end` is told whether it succeeded."""
-        status = OperationStatus(hresult=Hresult.VSS_S_ASYNC_CANCELLED)
+        status = CANCELLED
         try:
-            with self.scope:
-                status = await self._outcome(work)
+            status = await self._outcome(work)
         finally:
             self.status = status
             on_end(not status.hresult & 0x8000_0000 and not self.is_cancelled)
@@ -48,13 +49,17 @@ class Operation:
 
     async def _outcome(self, work: Work) -> OperationStatus:
         try:
-            return OperationStatus(hresult=await work())
+            # A failure of the work may meet the cancellation in one group: the scope takes its
+            # part out of that, and what is left is the outcome.
+            with ungrouped(), self.scope:
+                return OperationStatus(hresult=await work())
         except VssError as error:
             return _failed(error)
         except Exception as error:
             logger.exception("operation_failed_unexpectedly", operation=self.name)
             text = f"{self.name}: {type(error).__name__}: {error}"
             return _failed(Unexpected(text, hint="the service's log has the details"))
+        return CANCELLED
 
     @property
     def is_cancelled(self) -> bool:
