@@ -88,9 +88,17 @@ async def _bring_back(parts: Parts, stored: StoredSet) -> None:
         return
     await parts.host.rescan()
     await parts.host.wait_arrival(destinations(stored.copies), parts.limits.arrival / 2)
+    failures: list[VssError] = []
     for copy in stored.copies:
-        shown = await surface(parts, copy)
-        parts.catalog.update_copy(shown.properties)
+        try:
+            shown = await surface(parts, copy)
+        except VssError as error:
+            # The others of the set are whole without it.
+            failures.append(error)
+        else:
+            parts.catalog.update_copy(shown.properties)
+    if failures:
+        raise failures[0]
 
 
 async def _finish_masking(parts: Parts, stored: StoredSet) -> None:

@@ -1,4 +1,4 @@
-"""The phases of one creation or import, timed: what `vssemu trace` shows.
+"""The phases of one creation or import, timed: what the event log has of it.
 
 Owns names, times and outcomes of steps; refuses to write anything (see `events`).
 """

@@ -17,6 +17,7 @@ from vssemu.vss.enums import ProviderType
 from vssemu.vss.errors import (
     AccessDenied,
     InvalidArgument,
+    MissingVolume,
     ObjectNotFound,
     ProviderAlreadyRegistered,
     ProviderInUse,
@@ -75,6 +76,27 @@ async def test_nonpersistent_sets_go_and_persistent_ones_come_up_again_after_a_c
     assert found.snapshot_id == kept
     assert found.device_object
     assert len(one.array.copies) == 1
+
+
+async def test_a_copy_that_does_not_come_up_after_a_crash_keeps_no_other_one_down(
+    one: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requester = await one.requester()
+    first, second = await requester.created("F:\\", "G:\\", context=0x9)
+    await one.crash()
+    one.host.objects.clear()
+    surface = one.host.surface
+
+    async def of_the_second_alone(copy: Any) -> Any:
+        if copy.snapshot_id == first:
+            raise MissingVolume(f"{first} has no volume")
+        return await surface(copy)
+
+    monkeypatch.setattr(one.host, "surface", of_the_second_alone)
+    await one.start()
+    assert set(one.host.objects) == {second}
+    (found,) = one.events("recovered")
+    assert str(first) in found["outcome"]
 
 
 async def test_a_transportable_nonpersistent_set_goes_with_its_creators_service(one: Any) -> None:
