@@ -128,6 +128,7 @@ class Copies:
     ) -> ObjectRow:
         """Make a copy's device object; one that is there is returned.
 
+        One that was known before keeps its number, after a failure as well.
         Raises OSError, VolumeNotSupported, and what the adapter raises.
         """
         if snapshot_id in self._surfaced:
@@ -146,7 +147,10 @@ class Copies:
             await self._replay_log(row)
             await self._bring_up(row)
         except BaseException:
-            self._catalog.remove_object(snapshot_id)
+            if known is None:
+                self._catalog.remove_object(snapshot_id)
+            else:
+                self._catalog.put_object(known)
             raise
         if await self._publication.wait_settled() and self._publication.is_shown:
             with trio.move_on_after(PIN_LIMIT):
