@@ -7,7 +7,7 @@ FILETIME (100 ns units since 1601-01-01 UTC), decimal.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Self
+from typing import Any, Self
 from uuid import UUID
 
 from vssemu.vss import drives
@@ -16,10 +16,9 @@ from vssemu.vss.documents.writer import ComponentInfo, ExcludedFiles, FileSpec, 
 from vssemu.vss.enums import BackupSchema, ComponentType, RestoreMethod, WriterRestore
 from vssemu.vss.errors import InvalidArgument, WriterErrorInconsistentSnapshot
 from vssemu.vss.identity import WriterId, parse_guid
+from vssemu.vss.snapshot import filetime
 from vssemu.writers.base import Writer
 from vssemu.writers.components import Components
-
-_EPOCH: Final = datetime(1601, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,10 +135,7 @@ class FilesWriter(Writer):
 
     def on_freeze(self) -> None:
         """Take the time; these files are nobody's to stop."""
-        since = datetime.now(tz=UTC) - _EPOCH
-        self._stamp = str(
-            (since.days * 86_400 + since.seconds) * 10_000_000 + since.microseconds * 10
-        )
+        self._stamp = str(filetime(datetime.now(tz=UTC)))
 
     def on_thaw(self) -> None:
         """Go on."""
