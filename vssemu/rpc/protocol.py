@@ -1,4 +1,4 @@
-"""Varlink messages without any I/O: framing, envelopes, and the client's side of a connection.
+"""Varlink messages without any I/O: framing and envelopes.
 
 A message is a JSON object ended by one NUL byte.
 

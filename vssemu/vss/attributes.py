@@ -133,11 +133,6 @@ def has_writers(mask: int) -> bool:
     return mask & 0xFFFF_FFFF != Context.ALL and not mask & Attribute.NO_WRITERS
 
 
-def is_persistent(mask: int) -> bool:
-    """True when copies of the context survive release and restart."""
-    return bool(mask & Attribute.PERSISTENT)
-
-
 def is_auto_release(mask: int) -> bool:
     """True when copies of the context die with the interface that holds them."""
     return not mask & Attribute.NO_AUTO_RELEASE
