@@ -34,7 +34,8 @@ class Starting:
         """Bring everything up. Raises VssError, and then a part of it runs."""
         group = self.known.group()
         cgroup.create(group)
-        for directory in (self.paths.logs, self.paths.run):
+        outside = [self.paths.host_outside(host) for host in wanted.hosts]
+        for directory in (self.paths.logs, self.paths.run, *outside):
             directory.mkdir(parents=True, exist_ok=True)
         self.paths.config.write_bytes(config.encode(wanted))
         self._start_supervisor(wanted, group)
@@ -58,8 +59,7 @@ class Starting:
         self._settle_host(host)
 
     def _admit(self, host: str) -> None:
-        """Make a host's directories and control groups, and have the array know it."""
-        self.paths.host_outside(host).mkdir(parents=True, exist_ok=True)
+        """Make a host's control groups, and have the array know it."""
         inside = self.known.host_group(host)
         for group in (inside.parent, inside):
             cgroup.create(group)
