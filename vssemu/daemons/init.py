@@ -11,8 +11,8 @@ In argv, `{ready_fd}` becomes the number of a descriptor to which the service wr
 serves; a service without it counts as ready at once.
 
 Control socket (root only), one JSON object a line: {"op": "status"}, {"op": "wait", "name",
-"seconds"}, {"op": "stop"|"start"|"kill", "name"}, {"op": "add", "service"}, {"op": "remove",
-"name"}, {"op": "make_node"|"remove_node", "name", "minor"}, {"op": "shutdown"}.
+"seconds"}, {"op": "stop"|"start"|"remove", "name"}, {"op": "kill", "name", "restart": bool},
+{"op": "add", "service"}, {"op": "make_node"|"remove_node", "name"}, {"op": "shutdown"}.
 Answers are {"ok": true, ...} or {"ok": false, "error": text}.
 """
 
@@ -165,14 +165,18 @@ class Supervisor:
         service.last_status = os.waitstatus_to_exitcode(status)
         self._close_ready(service)
         service.ready = False
-        now = time.monotonic()
-        if now - service.started_at > STEADY_SECONDS:
+        if time.monotonic() - service.started_at > STEADY_SECONDS:
             service.pause = RESTART_PAUSE
-        service.not_before = now + service.pause
-        service.pause = min(service.pause * 2, RESTART_PAUSE_MAX)
+        self._put_off(service)
         if not service.restart:
             service.wanted = False
         _log(event="ended", service=service.name, status=service.last_status)
+
+    @staticmethod
+    def _put_off(service: Service) -> None:
+        """Let the next start wait, each time longer."""
+        service.not_before = time.monotonic() + service.pause
+        service.pause = min(service.pause * 2, RESTART_PAUSE_MAX)
 
     # --- starting and stopping
 
@@ -190,8 +194,18 @@ class Supervisor:
                 self._start(service)
 
     def _start(self, service: Service) -> None:
-        ready_reader, ready_writer = os.pipe()
-        pid = os.fork()
+        try:
+            ready_reader, ready_writer = os.pipe()
+        except OSError as error:
+            self._not_started(service, error)
+            return
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(ready_reader)
+            os.close(ready_writer)
+            self._not_started(service, error)
+            return
         if pid == 0:
             _become(service, ready_writer, self.logs / f"{service.name}.log")
         os.close(ready_writer)
@@ -204,6 +218,11 @@ class Supervisor:
         self.selector.register(
             ready_reader, selectors.EVENT_READ, lambda _fd: self._said_ready(service)
         )
+
+    def _not_started(self, service: Service, error: OSError) -> None:
+        """Try again later: PID 1 outlives a machine that is short of memory or processes."""
+        _log(event="not started", service=service.name, error=str(error))
+        self._put_off(service)
 
     def _said_ready(self, service: Service) -> None:
         service.ready = bool(os.read(service.ready_fd, 64)) or service.ready
@@ -244,7 +263,10 @@ class Supervisor:
     # --- the control socket
 
     def _accept(self, listener: socket.socket) -> None:
-        connection, _ = listener.accept()
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return  # out of descriptors, or the caller has gone: nothing to end over
         connection.setblocking(False)
         self.buffers[connection] = b""
         self.selector.register(connection, selectors.EVENT_READ, self._readable)

@@ -43,7 +43,7 @@ class InitNodes:
         await self._ask("remove_node", number)
 
     async def _ask(self, operation: str, number: int) -> None:
-        request = {"op": operation, "name": f"loop{number}", "minor": number}
+        request = {"op": operation, "name": f"loop{number}"}
         answer = b""
         try:
             with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:

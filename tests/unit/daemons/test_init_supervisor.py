@@ -1,0 +1,62 @@
+"""The supervisor on a machine that is short of everything: it must not end."""
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from vssemu.daemons import init
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[init.Supervisor]:
+    numbers = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    table: dict[str, Any] = {
+        "socket": str(tmp_path / "init.sock"),
+        "logs": str(tmp_path),
+        "services": [{"name": "one", "argv": ["true"]}],
+    }
+    made = init.Supervisor(table)
+    yield made
+    signal.set_wakeup_fd(-1)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    for key in list(made.selector.get_map().values()):
+        if not isinstance(key.fileobj, int):
+            key.fileobj.close()  # type: ignore[attr-defined]
+    made.selector.close()
+
+
+def refuse(*_: object) -> NoReturn:
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+@pytest.mark.parametrize("call", ["pipe", "fork"])
+def test_a_service_that_the_machine_cannot_start_now_is_put_off(
+    supervisor: init.Supervisor, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(os, call, refuse)
+    supervisor._start_what_may()
+    monkeypatch.undo()
+    service = supervisor.services["one"]
+    assert service.pid == 0
+    assert service.wanted
+    assert service.not_before > time.monotonic()
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+
+
+def test_a_control_connection_that_cannot_be_taken_ends_nothing(
+    supervisor: init.Supervisor,
+) -> None:
+    class Listener:
+        accept = staticmethod(refuse)
+
+    supervisor._accept(Listener())  # type: ignore[arg-type]
+    assert supervisor.buffers == {}
