@@ -8,6 +8,7 @@ their caller.
 """
 
 from collections.abc import Awaitable, Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -18,6 +19,7 @@ from vssemu.api import array as api
 from vssemu.api.errors import encode_error, unexpected
 from vssemu.array.array import Array
 from vssemu.rpc.caller import Caller
+from vssemu.rpc.interface import Interface
 from vssemu.rpc.server import serve_unix
 from vssemu.vss.array import ArrayLun, LunKind, PoolStatus, View
 from vssemu.vss.identity import Initiator, LunId, SnapshotSetId
@@ -27,8 +29,6 @@ logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 SOCKET: Final = "array.sock"
 HOSTS: Final = "hosts"
-_VERSION: Final = "0.1.0"
-_URL: Final = "https://vssemu.example/array"
 
 R = TypeVar("R")
 
@@ -235,18 +235,8 @@ class Sockets:
             _remove_if_empty(self._run / HOSTS / initiator)
 
     async def _serve_admin(self, *, task_status: trio.TaskStatus[None]) -> None:
-        await serve_unix(
-            self._run / SOCKET,
-            {api.admin: AdminService(self._array, self)},
-            vendor="vssemu",
-            product="array, administrator",
-            version=_VERSION,
-            url=_URL,
-            encode_error=encode_error,
-            unexpected=unexpected,
-            mode=0o600,
-            task_status=task_status,
-        )
+        service = AdminService(self._array, self)
+        await _serve(self._run, api.admin, service, "array, administrator", task_status)
 
     async def _serve_initiator(
         self, initiator: Initiator, directory: Path, *, task_status: trio.TaskStatus[None]
@@ -255,21 +245,32 @@ class Sockets:
         try:
             with trio.CancelScope() as scope:
                 self._open[initiator] = scope, gone
-                await serve_unix(
-                    directory / SOCKET,
-                    {api.initiator: InitiatorService(self._array, initiator)},
-                    vendor="vssemu",
-                    product="array, initiator",
-                    version=_VERSION,
-                    url=_URL,
-                    encode_error=encode_error,
-                    unexpected=unexpected,
-                    mode=0o600,
-                    task_status=task_status,
-                )
+                service = InitiatorService(self._array, initiator)
+                await _serve(directory, api.initiator, service, "array, initiator", task_status)
         finally:
             self._open.pop(initiator, None)
             gone.set()
+
+
+async def _serve(
+    directory: Path,
+    interface: Interface,
+    service: object,
+    product: str,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    await serve_unix(
+        directory / SOCKET,
+        {interface: service},
+        vendor="vssemu",
+        product=product,
+        version=version("vssemu"),
+        url="https://learn.microsoft.com/windows/win32/vss/",
+        encode_error=encode_error,
+        unexpected=unexpected,
+        mode=0o600,
+        task_status=task_status,
+    )
 
 
 def _make_directory(path: Path) -> None:
