@@ -2,13 +2,12 @@
 
 An *initiator* (a host, known by its socket) sees the LUNs unmasked to it, the sets that it
 makes, and the copies whose full record it holds: a record carries the random page 0x80
-serial, so holding it is the right to the LUN. The *administrator* sees all.
+serial, so holding it is the right to the LUN. The *administrator* sees all. What each may
+call is declared in `vssemu.api.array`; here are the facts that travel.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 from vssemu.vss.identity import Initiator, LunId, SnapshotSetId
 from vssemu.vss.lun import LunInformation
@@ -76,32 +75,3 @@ class PoolStatus:
     free: int
     allocated: int
     luns: int
-
-
-class ArrayInitiator(Protocol):
-    """What a host may do: its own LUNs, its own sets, the copies whose records it holds."""
-
-    async def luns(self) -> Sequence[ArrayLun]:
-        """Return the LUNs unmasked to this host."""
-        ...
-
-    async def prepare(
-        self, set_id: SnapshotSetId, luns: Sequence[LunId], kind: LunKind
-    ) -> None: ...
-    async def commit(self, set_id: SnapshotSetId) -> Sequence[LunInformation]: ...
-    async def abort(self, set_id: SnapshotSetId) -> None: ...
-    async def surface(self, records: Sequence[LunInformation]) -> None: ...
-    async def retract(self, records: Sequence[LunInformation]) -> None: ...
-    async def reclaim(self, record: LunInformation) -> None: ...
-
-
-class ArrayAdmin(Protocol):
-    """The administrator's role, on a socket outside the hosts."""
-
-    async def create_lun(self, size: int) -> ArrayLun: ...
-    async def delete_lun(self, lun: LunId) -> None: ...
-    async def extend_lun(self, lun: LunId, size: int) -> ArrayLun: ...
-    async def mask_lun(self, lun: LunId, initiator: Initiator) -> None: ...
-    async def unmask_lun(self, lun: LunId, initiator: Initiator) -> None: ...
-    async def inventory(self) -> Sequence[ArrayLun]: ...
-    async def pool_status(self) -> PoolStatus: ...
