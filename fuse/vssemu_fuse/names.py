@@ -24,7 +24,8 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-PREFIX: Final = "HarddiskVolumeShadowCopy"
+from vssemu.vss.identity import DEVICE_OBJECT_PREFIX
+
 ROOT: Final = 1
 _NUMBER_BITS: Final = 32
 _GENERATION_BITS: Final = 20
@@ -63,12 +64,12 @@ class CopyName:
 
 def copy_name(number: int) -> str:
     """Return the last component of a copy's names."""
-    return f"{PREFIX}{number}"
+    return f"{DEVICE_OBJECT_PREFIX}{number}"
 
 
 def parse_copy_name(name: bytes) -> int | None:
     """Return the number in a copy's name; None when it is none that `copy_name` writes."""
-    prefix = PREFIX.encode()
+    prefix = DEVICE_OBJECT_PREFIX.encode()
     digits = name.removeprefix(prefix)
     if not name.startswith(prefix) or not digits.isdigit() or digits.startswith(b"0"):
         return None
