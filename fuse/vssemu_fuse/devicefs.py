@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import grp
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ import click
 import structlog
 import trio
 
+from vssemu.linux.readiness import tell_ready
 from vssemu_fuse.serving import serve_until_signal
 from vssemu_fuse.surfacing import SURFACE_LIMIT
 
@@ -76,7 +76,7 @@ def main(
             socket,
             operators_gid=_gid_of(group),
             surface_limit=surface_limit,
-            on_ready=partial(_tell_ready, ready_fd),
+            on_ready=partial(tell_ready, ready_fd),
         )
         by_signal = trio.run(serve)
     except ExceptionGroup as group_of_errors:
@@ -87,17 +87,6 @@ def main(
     except OSError as error:
         _die(error)
     sys.exit(0 if by_signal else 1)
-
-
-def _tell_ready(descriptor: int | None) -> None:
-    if descriptor is None:
-        return
-    try:
-        # Whoever waited may have given up.
-        with contextlib.suppress(BrokenPipeError):
-            os.write(descriptor, b"READY\n")
-    finally:
-        os.close(descriptor)
 
 
 def _die(*errors: OSError) -> Never:

@@ -9,7 +9,6 @@ status 0 after SIGTERM or SIGINT, 1 when it could not run, 2 for a wrong command
 """
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from vssemu.array.server import Sockets
 from vssemu.daemons.foreign import let_go
 from vssemu.daemons.logs import configure_logs
 from vssemu.linux import mount, namespaces
+from vssemu.linux.readiness import tell_ready
 from vssemu.vss.errors import VssError
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -80,19 +80,11 @@ async def _run(options: argparse.Namespace) -> None:
         ):
             await nursery.start(Sockets(array, options.run).serve)
             logger.info("serving", run=str(options.run), identity=array.core.journal.identity)
-            if options.ready_fd is not None:
-                _tell_ready(options.ready_fd)
+            tell_ready(options.ready_fd)
             async for number in signals:
                 logger.info("ending", signal=signal.Signals(number).name)
                 nursery.cancel_scope.cancel()
                 break
-
-
-def _tell_ready(descriptor: int) -> None:
-    try:
-        os.write(descriptor, b"READY\n")
-    finally:
-        os.close(descriptor)
 
 
 def _first(error: BaseException) -> BaseException:

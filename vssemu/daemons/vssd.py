@@ -10,7 +10,6 @@ Exit status 0 after SIGTERM or SIGINT, 1 when it could not run, 2 for a wrong co
 """
 
 import argparse
-import os
 import signal
 import sqlite3
 import sys
@@ -32,6 +31,7 @@ from vssemu.host.agent import HostAgent, open_host
 from vssemu.host.disks import Disks
 from vssemu.host.paths import HostPaths
 from vssemu.host.storage import ArrayStorage
+from vssemu.linux.readiness import tell_ready
 from vssemu.rpc.errors import RpcError
 from vssemu.rpc.interface import Interface
 from vssemu.rpc.server import serve_unix
@@ -116,8 +116,7 @@ async def _run(options: argparse.Namespace, limits: Limits) -> None:
             }
             await nursery.start(_serve, paths.run / "vss.sock", interfaces)
             logger.info("serving", run=str(paths.run), machine=agent.machine())
-            if options.ready_fd is not None:
-                _tell_ready(options.ready_fd)
+            tell_ready(options.ready_fd)
             async for number in signals:
                 logger.info("ending", signal=signal.Signals(number).name)
                 await service.end_sessions()
@@ -162,13 +161,6 @@ def _environment(paths: HostPaths) -> dict[str, str]:
         "VSSEMU_OUTSIDE": str(paths.outside),
         "VSSEMU_ARRAY_SOCKET": str(paths.outside / "array.sock"),
     }
-
-
-def _tell_ready(descriptor: int) -> None:
-    try:
-        os.write(descriptor, b"READY\n")
-    finally:
-        os.close(descriptor)
 
 
 if __name__ == "__main__":
