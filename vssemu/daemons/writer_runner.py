@@ -20,11 +20,12 @@ from typing import Final
 import structlog
 import trio
 
+from vssemu.api.blocking import VSS_SOCKET
 from vssemu.daemons.classes import load_class
 from vssemu.daemons.logs import configure_logs
 from vssemu.vss.errors import InvalidArgument, VssError
 from vssemu.writers.base import Writer
-from vssemu.writers.runner import SOCKET, run_writer
+from vssemu.writers.runner import run_writer
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -37,7 +38,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="writer_runner", description="Run a VSS writer.")
     parser.add_argument("writer", metavar="MODULE:CLASS", help="the class to run")
     parser.add_argument("--config", type=Path, help="TOML file: the arguments of the class")
-    parser.add_argument("--socket", type=Path, default=SOCKET, help="socket of the VSS service")
+    parser.add_argument("--socket", type=Path, default=VSS_SOCKET, help="socket of the service")
     return parser.parse_args(argv)
 
 

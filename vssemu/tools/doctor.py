@@ -15,9 +15,9 @@ import click
 
 from vssemu.lab import root
 from vssemu.linux import cgroup, loop, reflink
+from vssemu.service.access import OPERATORS
 from vssemu.tools.output import FAILED, emit_json, emit_table, json_option
 
-OPERATORS_GROUP = "vss-operators"
 _PROGRAMS = {
     "mkfs.ext4": "e2fsprogs",
     "e2fsck": "e2fsprogs",
@@ -194,15 +194,15 @@ def _programs() -> Iterator[Finding]:
 
 def _operators() -> Iterator[Finding]:
     try:
-        members = grp.getgrnam(OPERATORS_GROUP).gr_mem
+        members = grp.getgrnam(OPERATORS).gr_mem
         fact, there = f"members: {', '.join(members) or 'none'}", True
     except KeyError:
         fact, there = "no such group: only root may be a requester", False
     yield Finding(
-        what=f"group {OPERATORS_GROUP}",
+        what=f"group {OPERATORS}",
         ok=there,
         fact=fact,
-        mend=f"groupadd --system {OPERATORS_GROUP}",
+        mend=f"groupadd --system {OPERATORS}",
         needed=False,
     )
 

@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from vssemu.api import writer as api
+from vssemu.api.blocking import VSS_SOCKET
 from vssemu.api.errors import decode_error
 from vssemu.rpc.client_trio import Client, connect
 from vssemu.rpc.errors import RpcBroken, RpcError
@@ -26,8 +27,6 @@ from vssemu.writers.base import Writer
 from vssemu.writers.dispatch import Dispatcher, Outcome, call
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
-
-SOCKET: Final = Path("/run/vssemu/vss.sock")
 
 FIRST_PAUSE: Final = 0.05
 LONGEST_PAUSE: Final = 2.0
@@ -42,7 +41,7 @@ _LAST_OF_OPERATION: Final = frozenset({EventKind.THAW, EventKind.POST_SNAPSHOT})
 async def run_writer(
     writer: Writer,
     *,
-    socket_path: str | Path = SOCKET,
+    socket_path: str | Path = VSS_SOCKET,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Take part in the backups of this host until cancelled; started when subscribed.

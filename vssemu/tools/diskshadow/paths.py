@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from vssemu.service.limits import CONFIGURATION
 from vssemu.tools.diskshadow.failures import Failed
 from vssemu.vss.identity import parse_guid, volume_guid_name
 
-CONFIGURATION: Final = Path("/etc/vssemu/vssemu.toml")
 _MNT: Final = Path("/mnt")
 _LETTER: Final = re.compile(r"([A-Za-z]):[\\/]?")
 _DRIVE: Final = re.compile(r"([A-Za-z]):[\\/]?(.*)", re.DOTALL)
