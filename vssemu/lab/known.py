@@ -8,7 +8,7 @@ from typing import Any
 
 from vssemu.api.errors import decode_error
 from vssemu.array import leftovers
-from vssemu.lab import config, enter
+from vssemu.lab import config, enter, supervisor
 from vssemu.lab.config import LabConfig
 from vssemu.lab.paths import LabPaths
 from vssemu.linux import cgroup, processes
@@ -64,8 +64,12 @@ class Known:
         return self.supervisor() is not None
 
     def is_whole(self) -> bool:
-        """Tell whether the lab was brought up to the end; a killed `lab up` leaves a part."""
-        return self.is_running() and self.paths.whole.exists()
+        """Tell whether the lab was brought up to the end and lives.
+
+        A killed `lab up` leaves a part; a killed supervisor lives on for a moment.
+        """
+        answers = supervisor.answers(self.paths.supervisor_socket)
+        return self.is_running() and self.paths.whole.exists() and answers
 
     def check_host(self, host: str) -> None:
         """Raise ObjectNotFound for a host that the lab lacks, BadState while it is down."""

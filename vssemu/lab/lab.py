@@ -59,8 +59,16 @@ class LabStatus:
     array: ArrayStatus
 
 
+def _check_root() -> None:
+    if os.geteuid() != 0:
+        raise AccessDenied("only root runs labs", hint="run the command with sudo")
+
+
 class Lab:
-    """One lab, by its name. Every method may be called at any time, by several processes."""
+    """One lab, by its name. Every method may be called at any time, by several processes.
+
+    Every method raises AccessDenied for anybody but root.
+    """
 
     def __init__(self, name: str) -> None:
         self.paths = LabPaths(name=name)
@@ -99,6 +107,7 @@ class Lab:
 
     def array(self) -> AbstractContextManager[rpc.Client]:
         """Give a client of the array's administration; see `Known.array`."""
+        _check_root()
         return self.known.array()
 
     def vss(self, host: str) -> AbstractContextManager[rpc.Client]:
@@ -107,6 +116,7 @@ class Lab:
 
     def status(self) -> LabStatus:
         """Return how the lab stands. Raises ObjectNotFound when there is none."""
+        _check_root()
         known = self.known.config()
         outside: dict[str, dict[str, Any]] = {}
         running = self.known.is_running()
@@ -155,11 +165,13 @@ class Lab:
 
     def execute(self, host: str, argv: list[str]) -> int:
         """Run a program on a host and return its exit status; see `enter.run_inside`."""
+        _check_root()
         self.known.check_host(host)
         return enter.run_inside(self.paths, host, self.known.host_group(host), argv)
 
     def logs(self) -> list[Path]:
         """Return the log files of the lab, those of the hosts' services among them."""
+        _check_root()
         self.known.config()
         return sorted(
             [
@@ -211,8 +223,7 @@ class Lab:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        if os.geteuid() != 0:
-            raise AccessDenied("only root runs labs", hint="sudo vssemu lab ...")
+        _check_root()
         while True:
             self.paths.run.mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT

@@ -85,19 +85,13 @@ class Starting:
         self.paths.supervisor_pid.write_text(
             json.dumps({"pid": identity.pid, "start": identity.start_ticks})
         )
-        if not until(self._supervisor_answers, seconds=START_SECONDS):
+        control = self.paths.supervisor_socket
+        if not until(lambda: supervisor.answers(control), seconds=START_SECONDS):
             raise Fail(f"the supervisor did not start: {self._last_line('supervisor')}")
-
-    def _supervisor_answers(self) -> bool:
-        try:
-            supervisor.services(self.paths.supervisor_socket)
-        except supervisor.SupervisorGone:
-            return False
-        return True
 
     def _settle_host(self, host: str) -> None:
         """Wait until a host serves, and give it the array's provider when it has none."""
-        if not until(lambda: self._inner_socket_exists(host), seconds=START_SECONDS):
+        if not until(lambda: self._inner_answers(host), seconds=START_SECONDS):
             raise Fail(
                 f"host {host} did not start: {self._last_line(hosts.host_name(host))}", item=host
             )
@@ -109,10 +103,10 @@ class Starting:
             if all(p.provider_id != ARRAY_PROVIDER_ID for p in known):
                 hosts.register_array_provider(vss)
 
-    def _inner_socket_exists(self, host: str) -> bool:
+    def _inner_answers(self, host: str) -> bool:
         try:
-            return enter.inside(self.paths, host, "/run/vssemu/init.sock").exists()
-        except (Fail, OSError):
+            return supervisor.answers(enter.inside(self.paths, host, "/run/vssemu/init.sock"))
+        except Fail:
             return False
 
     def _wait(self, socket: Path, service: str, host: str | None = None) -> None:

@@ -45,3 +45,12 @@ def wait_ready(path: Path, service: str, *, seconds: float) -> None:
 def services(path: Path) -> dict[str, dict[str, Any]]:
     """Return the facts of every service by name. Raises SupervisorGone."""
     return {s["name"]: s for s in request(path, {"op": "status"})["services"]}
+
+
+def answers(path: Path) -> bool:
+    """Tell whether a supervisor answers on its socket; a socket that is there may not yet."""
+    try:
+        services(path)
+    except SupervisorGone:
+        return False
+    return True
