@@ -7,10 +7,11 @@ Source: aborting-vss-operations; handling-backupshutdown-events.
 """
 
 from dataclasses import replace
+from functools import partial
 
 import trio
 
-from vssemu.service import deletion
+from vssemu.service import deletion, undo
 from vssemu.service.openset import CreationSlot
 from vssemu.service.operations import Operations
 from vssemu.service.parts import Parts
@@ -88,7 +89,7 @@ async def _end(session: Session, why: str, parts: Parts, slot: CreationSlot) -> 
     held = [stored for stored in parts.catalog.sets() if stored.holder == session.key]
     for stored in held:
         if stored.is_auto_release:
-            await deletion.end_set(parts, stored, why)
+            await undo.best(parts, "end_set", partial(deletion.end_set, parts, stored, why))
     if session.created is None:
         occasion = replace(occasion, set_id=None)
     await session.participants.shutdown(occasion)

@@ -8,7 +8,9 @@ masking     finished, else brought back as if present
 present     nonpersistent: deleted; persistent: surfaced again
 """
 
+import sqlite3
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 import trio
@@ -32,7 +34,7 @@ async def recover(parts: Parts) -> None:
             try:
                 await _STEPS[stored.status](parts, stored)
                 outcome = "ok"
-            except VssError as error:
+            except (VssError, sqlite3.Error) as error:
                 outcome = str(error)
         if scope.cancelled_caught:
             outcome = f"not done after {parts.limits.recovery:g} s"
@@ -54,7 +56,8 @@ async def finish_deletions(parts: Parts) -> None:
 
 async def _end_again(parts: Parts, stored: StoredSet) -> None:
     with trio.move_on_after(parts.limits.recovery):
-        await deletion.end_set(parts, stored, "tried again")
+        again = partial(deletion.end_set, parts, stored, "tried again")
+        await undo.best(parts, "end_set", again)
 
 
 async def _undo_creation(parts: Parts, stored: StoredSet) -> None:

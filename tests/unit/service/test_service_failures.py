@@ -1,5 +1,6 @@
 """Creations that fail: each provider call, each way; clients that die; nothing is left."""
 
+import sqlite3
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
@@ -251,3 +252,21 @@ async def test_a_copy_that_looks_like_its_original_is_refused(one: Any, requeste
     status = await requester.finish(table.do_snapshot_set)
     assert status.hresult == Hresult.VSS_E_UNEXPECTED_PROVIDER_ERROR
     assert "identifier of its own" in status.fact
+
+
+async def test_a_full_disk_at_the_end_of_a_session_ends_not_the_service(
+    one: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requester = await one.requester()
+    await requester.created("F:\\", context=0)
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(one.service.parts.catalog, "set_status", full)
+    await requester.call(table.release)
+    monkeypatch.undo()
+    (event,) = one.events("clean_up_failed")
+    assert "disk is full" in event["text"]
+    other = await one.requester()
+    await other.created("F:\\", context=0)
