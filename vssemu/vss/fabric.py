@@ -1,7 +1,6 @@
 """The fabric protocols: how a host reaches a LUN that is unmasked to it.
 
-Two halves: the target is used by the array, the initiator by the host. Implementations are
-found through the entry-point group `vssemu.fabrics`.
+Two halves: the target is used by the array, the initiator by the host.
 """
 
 from collections.abc import AsyncIterator, Sequence
