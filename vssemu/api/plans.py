@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from vssemu.api import errors
 from vssemu.api import requester as table
+from vssemu.rpc.errors import RpcError
 from vssemu.rpc.interface import Method
 from vssemu.vss.documents.wmd import WriterMetadataDocument
 from vssemu.vss.documents.writer import ComponentInfo
@@ -162,7 +163,11 @@ def opened() -> Plan[str]:
 
 
 def left_by_exception() -> Plan[None]:
-    """Abort what is under way, then release: what leaving the block by an exception does."""
-    with contextlib.suppress(BadState):
-        yield Call(table.abort_backup, ())
-    yield Call(table.release, ())
+    """Abort what is under way, then release: what leaving the block by an exception does.
+
+    With a service that is gone both are done already, and the block's own exception counts.
+    """
+    with contextlib.suppress(RpcError):
+        with contextlib.suppress(BadState):
+            yield Call(table.abort_backup, ())
+        yield Call(table.release, ())
