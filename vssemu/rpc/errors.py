@@ -10,7 +10,7 @@
         InterfaceNotFound, MethodNotFound, MethodNotImplemented, InvalidParameter, ExpectedMore
         RemoteError        an error that nobody here knows how to decode
     ProtocolViolation      the peer broke the framing or the envelope (inside servers)
-      MessageTooLarge
+      MessageTooLarge      also an RpcError: from a client, nothing was sent
 
 The service's own error (`Failed`) is made an exception by the `decode_error` of the client's
 owner and is none of these.
@@ -59,8 +59,11 @@ class ProtocolViolation(Exception):
     parameter: ClassVar[str] = "message"
 
 
-class MessageTooLarge(ProtocolViolation):
-    """A message is longer than the limit of the side that reports it."""
+class MessageTooLarge(ProtocolViolation, RpcError):
+    """A message is longer than the limit of the side that reports it.
+
+    From a client it is the call's own: nothing was sent, and the client stays usable.
+    """
 
 
 class ServiceError(RpcError):
