@@ -28,13 +28,13 @@ from vssemu.tools.vssadmin_text import (
     BANNER,
     NOTHING,
     WAITING,
-    place_of,
     providers_text,
     shadows_text,
     volumes_text,
     writers_text,
 )
 from vssemu.tools.windows_options import Line, UsageError, parse
+from vssemu.tools.windows_text import place_of
 from vssemu.vss.errors import ObjectNotFound, VssError
 from vssemu.vss.host import Volume
 from vssemu.vss.identity import parse_guid, volume_guid_name

@@ -4,11 +4,11 @@ Pure. Labels, indentation and words are what scripts match; nothing here may be 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from uuid import UUID
 
 from vssemu.tools.provider import ProviderFacts
 from vssemu.tools.shadows import ShadowFacts, WriterFacts
+from vssemu.tools.windows_text import clock, place_of
 from vssemu.vss.attributes import Attribute, Context
 from vssemu.vss.enums import WriterState
 from vssemu.vss.host import Volume
@@ -80,7 +80,7 @@ def shadows_text(
     for shadow in shadows:
         sets.setdefault(shadow.set_id, []).append(shadow)
     for set_id, members in sets.items():
-        count, when = members[0].snapshots_count, local_time(members[0].created)
+        count, when = members[0].snapshots_count, clock(members[0].created.astimezone())
         yield f"Contents of shadow copy set ID: {braced(set_id)}"
         yield f"   Contained {count} shadow copies at creation time: {when}"
         for shadow in members:
@@ -134,16 +134,3 @@ def volumes_text(volumes: Sequence[Volume]) -> Iterator[str]:
         yield f"Volume path: {place_of(volume) or volume.name}"
         yield f"    Volume name: {volume.name}"
         yield ""
-
-
-def place_of(volume: Volume) -> str | None:
-    r"""Return where a volume is on its host, `F:\` or a folder, or None when nowhere."""
-    return next(iter((*volume.letters, *volume.mount_points)), None)
-
-
-def local_time(moment: datetime) -> str:
-    """Return a moment in local time, as en-US Windows writes it: 5/31/2022 1:45:05 PM."""
-    local = moment.astimezone()
-    half = "AM" if local.hour < 12 else "PM"
-    clock = f"{local.hour % 12 or 12}:{local:%M:%S} {half}"
-    return f"{local.month}/{local.day}/{local.year} {clock}"

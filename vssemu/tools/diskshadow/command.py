@@ -24,10 +24,10 @@ from vssemu.tools.diskshadow.console import Console, OutputLost
 from vssemu.tools.diskshadow.failures import ExitStatus, Failed, Misused
 from vssemu.tools.diskshadow.interpreter import run_prompt, run_script
 from vssemu.tools.diskshadow.paths import Roots, load_roots
-from vssemu.tools.diskshadow.render import clock
 from vssemu.tools.diskshadow.requester import Requester
 from vssemu.tools.diskshadow.session import Session
 from vssemu.tools.output import describe
+from vssemu.tools.windows_text import clock
 
 PROMPT: Final = "DISKSHADOW> "
 NOTE: Final = (

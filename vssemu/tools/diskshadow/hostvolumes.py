@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from vssemu.tools.windows_text import place_of
 from vssemu.vss.errors import InvalidArgument
 from vssemu.vss.host import Volume
 from vssemu.vss.paths import CopiedVolume, copy_of
@@ -46,4 +47,4 @@ class HostVolumes:
 
 def shown(volume: Volume) -> str:
     r"""Return how users know a volume: its letter `F:\`, a folder, else its GUID name."""
-    return next(iter((*volume.letters, *volume.mount_points)), volume.name)
+    return place_of(volume) or volume.name

@@ -4,10 +4,11 @@ Indentation is by tabs, labels are those that scripts match. Source: tools.md A.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, tzinfo
+from datetime import tzinfo
 from typing import Final
 
 from vssemu.tools.diskshadow.aliases import SET_ALIAS, Aliases
+from vssemu.tools.windows_text import clock, place_of
 from vssemu.vss.attributes import Attribute
 from vssemu.vss.enums import ProviderType
 from vssemu.vss.host import Volume
@@ -30,14 +31,6 @@ _WORDS: Final = (
 )
 
 
-def clock(moment: datetime) -> str:
-    """Return a moment as `10/5/2020 4:30:40 PM`."""
-    half = "PM" if moment.hour >= 12 else "AM"
-    hour = moment.hour % 12 or 12
-    day = f"{moment.month}/{moment.day}/{moment.year}"
-    return f"{day} {hour}:{moment.minute:02}:{moment.second:02} {half}"
-
-
 def attribute_words(attributes: Attribute) -> str:
     """Return the words of attributes, each with a blank before it."""
     words = ["Transportable"] if Attribute.TRANSPORTABLE in attributes else []
@@ -51,7 +44,7 @@ def friendly_name(volume_name: str, volumes: Iterable[Volume]) -> str:
     r"""Return what stands in brackets behind a volume's name: `F:\`, a folder, or why none."""
     for volume in volumes:
         if volume.name.lower() == volume_name.lower():
-            return next(iter((*volume.letters, *volume.mount_points)), "volume has no mount point")
+            return place_of(volume) or "volume has no mount point"
     return "volume not on this machine"
 
 

@@ -7,6 +7,7 @@ from tests.unit.tools.diskshadow.machine import F_GUID, component, volume, write
 from vssemu.tools.diskshadow import render
 from vssemu.tools.diskshadow.aliases import Alias, Aliases
 from vssemu.tools.diskshadow.render_writers import writer_metadata
+from vssemu.tools.windows_text import clock
 from vssemu.vss.attributes import Attribute
 from vssemu.vss.enums import ProviderType, WriterState
 from vssemu.vss.identity import ProviderId, SnapshotId, SnapshotSetId, WriterId, WriterInstanceId
@@ -99,8 +100,8 @@ def test_a_listing_ends_with_its_count() -> None:
 
 
 def test_midnight_and_noon_are_twelve() -> None:
-    assert render.clock(datetime(2020, 1, 2, 0, 3, 4)) == "1/2/2020 12:03:04 AM"
-    assert render.clock(datetime(2020, 1, 2, 12, 3, 4)) == "1/2/2020 12:03:04 PM"
+    assert clock(datetime(2020, 1, 2, 0, 3, 4)) == "1/2/2020 12:03:04 AM"
+    assert clock(datetime(2020, 1, 2, 12, 3, 4)) == "1/2/2020 12:03:04 PM"
 
 
 def test_writer_status_is_the_documented_sample() -> None:
