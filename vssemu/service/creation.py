@@ -29,6 +29,7 @@ from vssemu.service.parts import Parts
 from vssemu.service.providers import Provider
 from vssemu.service.together import all_of, ungrouped
 from vssemu.service.trace import Trace
+from vssemu.vss import drives
 from vssemu.vss.attributes import Attribute, has_writers
 from vssemu.vss.documents.bcd import BackupComponentsDocument
 from vssemu.vss.errors import HoldWritesTimeout, UnexpectedProviderError, VssError
@@ -314,5 +315,7 @@ def names_of(volume: Volume) -> tuple[str, ...]:
 
     A drive letter's own directory is not named again.
     """
-    folders = volume.mount_points if len(volume.mount_points) > len(volume.letters) else ()
+    own = {str(drives.linux_path(letter)) for letter in volume.letters}
+    has_folders = len(volume.mount_points) > len(volume.letters)
+    folders = [each for each in volume.mount_points if has_folders and each not in own]
     return (*volume.letters, *folders) or (volume.name,)
