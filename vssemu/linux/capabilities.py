@@ -1,7 +1,7 @@
 """Capabilities and the few process attributes that belong to their surroundings.
 
 Owns capget, capset, the bounding and the ambient set, and of prctl the parent-death
-signal and the child subreaper. Refuses to say which capabilities anybody needs.
+signal. Refuses to say which capabilities anybody needs.
 
 All of it is a matter of the calling *thread*: call it before threads start.
 
@@ -25,7 +25,6 @@ _VERSION_3: Final = 0x20080522
 _PR_SET_PDEATHSIG: Final = 1
 _PR_CAPBSET_READ: Final = 23
 _PR_CAPBSET_DROP: Final = 24
-_PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_CAP_AMBIENT: Final = 47
 _AMBIENT_LOWER: Final = 3
 _LAST: Final = Path("/proc/sys/kernel/cap_last_cap")
@@ -148,11 +147,6 @@ def set_parent_death_signal(signal: signals.Signals) -> None:
     the call sends nothing: compare `os.getppid()` afterwards. Raises OSError: EINVAL.
     """
     libc.prctl(_PR_SET_PDEATHSIG, signal)
-
-
-def set_child_subreaper() -> None:
-    """Make orphans among this process's descendants its children. Kernel 3.4."""
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _get() -> _Data:

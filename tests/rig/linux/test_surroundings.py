@@ -145,24 +145,6 @@ signal.pause()
     assert processes.wait_gone([identity], time.monotonic() + 10) == ()
 
 
-def test_a_subreaper_gets_its_orphaned_grandchildren() -> None:
-    found = child("""
-from vssemu.linux import capabilities
-capabilities.set_child_subreaper()
-read, write = os.pipe()
-if (pid := os.fork()) == 0:
-    if os.fork() == 0:
-        os.read(read, 1)
-        os._exit(7)
-    os._exit(0)
-os.waitpid(pid, 0)
-os.write(write, b"x")
-orphan, status = os.waitpid(-1, 0)
-found = os.waitstatus_to_exitcode(status)
-""")
-    assert found == 7
-
-
 @pytest.fixture
 def group() -> Iterator[Any]:
     root = cgroup.find_cgroup2()
