@@ -9,7 +9,14 @@
 
 from vssemu.api.blocking import Async, BackupComponents, Vss, connect
 from vssemu.vss.attributes import Attribute, Context
-from vssemu.vss.enums import BackupType, ComponentType, ObjectType, SnapshotState, WriterState
+from vssemu.vss.enums import (
+    BackupType,
+    ComponentType,
+    HardwareOptions,
+    ObjectType,
+    SnapshotState,
+    WriterState,
+)
 from vssemu.vss.errors import VssError
 from vssemu.vss.hresult import Hresult
 
@@ -20,6 +27,7 @@ __all__ = [
     "BackupType",
     "ComponentType",
     "Context",
+    "HardwareOptions",
     "Hresult",
     "ObjectType",
     "SnapshotState",

@@ -1,5 +1,6 @@
 """io.vssemu.Registry and io.vssemu.Writer, served: thin, the hubs know how."""
 
+import os
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
@@ -8,6 +9,7 @@ from vssemu.service.catalog import StoredProvider
 from vssemu.service.parts import Parts
 from vssemu.service.writers import Answer
 from vssemu.vss.enums import ProviderType
+from vssemu.vss.errors import AccessDenied
 from vssemu.vss.identity import ProviderId
 from vssemu.vss.snapshot import ProviderProperties
 from vssemu.vss.writer import WriterEvent, WriterFailure, WriterIdentity
@@ -31,7 +33,8 @@ class RegistryService:
         command: list[str],
         config: dict[str, str],
     ) -> None:
-        """Register a provider."""
+        """Register a provider. Raises AccessDenied: its command runs as this service does."""
+        _refuse_others(caller, "RegisterProvider")
         facts = ProviderProperties(
             provider_id=provider_id,
             name=name,
@@ -45,7 +48,8 @@ class RegistryService:
         )
 
     async def unregister_provider(self, caller: Caller, provider_id: ProviderId) -> None:
-        """Unregister a provider that no shadow copy needs."""
+        """Unregister a provider that no shadow copy needs. Raises AccessDenied."""
+        _refuse_others(caller, "UnregisterProvider")
         users = [
             str(copy.id)
             for stored in self._parts.catalog.sets()
@@ -57,6 +61,19 @@ class RegistryService:
     async def query_providers(self, caller: Caller) -> list[ProviderProperties]:
         """Return the registered providers."""
         return [provider.stored.properties for provider in self._parts.providers.all()]
+
+
+def _refuse_others(caller: Caller, call: str) -> None:
+    """Raise AccessDenied unless the caller is the user that this service runs as: root.
+
+    An operator may back up; who registers a command line has it run with all rights.
+    Source: IVssAdmin::RegisterProvider (E_ACCESSDENIED for others than administrators).
+    """
+    user = caller.credentials.uid
+    if user != os.geteuid():
+        raise AccessDenied(
+            f"{call}: user {user} is no administrator", hint="run it as root", item=str(user)
+        )
 
 
 class WriterService:

@@ -1,6 +1,7 @@
 """What the next service does with what the last one left; rights; the registry; the log."""
 
 import grp
+import os
 from typing import Any
 
 import pytest
@@ -245,6 +246,14 @@ async def test_the_registry_refuses_what_it_has_what_it_lacks_and_what_is_in_use
         (found,) = await client.call(registry_table.query_providers)
         assert (found.provider_id, found.type) == (one.provider_id, ProviderType.HARDWARE)
     assert await requester.call(table.query_providers) == [found]
+
+
+async def test_an_operator_who_is_not_root_registers_no_provider(one: Any) -> None:
+    registry = one.service.interfaces()[registry_table.registry]
+    operator = caller(os.geteuid() + 1)
+    with pytest.raises(AccessDenied, match="no administrator"):
+        await registry.unregister_provider(operator, one.provider_id)
+    assert [p.provider_id for p in await registry.query_providers(operator)] == [one.provider_id]
 
 
 async def test_an_unregistered_provider_is_unloaded_and_forgotten_for_good(one: Any) -> None:
