@@ -185,6 +185,7 @@ class Lab:
 
         A pool that was named stays, with its LUNs. force: do not wait for an orderly end.
         """
+        _check_root()
         if not self.paths.state.exists() and not self.paths.run.exists():
             return False
         with self._locked():
