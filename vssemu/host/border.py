@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from vssemu.linux.gpt import BadTable
+from vssemu.linux.run import ProgramFailed
 from vssemu.rpc.errors import RpcError
 from vssemu.vss.errors import (
     Fail,
@@ -41,6 +42,8 @@ def vss_error(error: Exception, doing: str) -> VssError:
     """
     if isinstance(error, VssError):
         return error
+    if isinstance(error, ProgramFailed):
+        return Fail(f"{doing}: {error}", item=error.argv[0])
     if isinstance(error, OSError):
         words = error.strerror or str(error)
         where = f" ({error.filename})" if error.filename else ""
