@@ -6,16 +6,15 @@ import time
 from pathlib import Path
 
 from vssemu.api import array as array_api
-from vssemu.api import disks as disks_api
 from vssemu.api import registry as registry_api
 from vssemu.lab import config, enter, hosts, supervisor
-from vssemu.lab.config import LabConfig, VolumeSpec
+from vssemu.lab.config import LabConfig
 from vssemu.lab.known import Known
+from vssemu.lab.volumes import provide
 from vssemu.lab.waiting import until
 from vssemu.linux import cgroup, processes, run
-from vssemu.vss.array import ArrayLun
 from vssemu.vss.errors import Fail
-from vssemu.vss.identity import ARRAY_PROVIDER_ID, Initiator, LunId
+from vssemu.vss.identity import ARRAY_PROVIDER_ID, Initiator
 
 START_SECONDS = 60.0
 """How long the array, and each host, may take to serve."""
@@ -46,8 +45,7 @@ class Starting:
             supervisor.request(self.paths.supervisor_socket, {"op": "add", "service": service})
         for host in wanted.hosts:
             self._settle_host(host)
-        for volume in wanted.volumes:
-            self._provide(wanted, volume)
+        provide(self.known, wanted)
         self.paths.whole.touch()
 
     def host(self, host: str) -> None:
@@ -141,33 +139,6 @@ class Starting:
                 if lines := file.read_text(errors="replace").splitlines():
                     return _said(lines[-1])
         return "it left no log"
-
-    def _provide(self, wanted: LabConfig, volume: VolumeSpec) -> None:
-        """Make a volume's LUN, unmask it, and put the volume on it, unless that was done.
-
-        What a killed `lab up` left half done is deleted and made anew.
-        """
-        record = self.paths.state / "volumes.json"
-        done: dict[str, dict[str, str]] = json.loads(record.read_text()) if record.exists() else {}
-        host = wanted.host_of(volume)
-        key = f"{host}:{volume.letter}"
-        half = done.get(key, {}).get("state") == "begun"
-        if key in done and not half:
-            return
-        with self.known.array() as array, self.known.vss(host) as vss:
-            if half:
-                lun_id = LunId(done[key]["lun"])
-                array.call(array_api.mask_lun, lun_id, Initiator(host), surprise=True)
-                vss.call(disks_api.rescan)
-                array.call(array_api.delete_lun, lun_id)
-            lun: ArrayLun = array.call(array_api.create_lun, volume.size)
-            record.write_text(json.dumps({**done, key: {"lun": lun.id, "state": "begun"}}))
-            array.call(array_api.unmask_lun, lun.id, Initiator(host))
-            vss.call(disks_api.rescan)
-            vss.call(
-                disks_api.create_volume, lun.id, volume.filesystem, None, f"{volume.letter}:\\"
-            )
-        record.write_text(json.dumps({**done, key: {"lun": lun.id, "state": "done"}}))
 
 
 def _said(line: str) -> str:

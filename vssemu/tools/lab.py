@@ -69,6 +69,12 @@ def up(
     wanted = _config(fields)
     if Lab(wanted.name).up(wanted):
         click.echo(f"lab {wanted.name} is up: {', '.join(wanted.hosts)}")
+        if wanted.pool is not None:
+            above = Path(*Path(wanted.pool).parts[:2])
+            click.echo(
+                f"note: the pool lies below {above}, so hosts see {above} as it was just now",
+                err=True,
+            )
     else:
         click.echo(f"lab {wanted.name} was up already")
 

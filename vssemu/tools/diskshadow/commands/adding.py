@@ -43,7 +43,8 @@ def add_volume(session: Session, request: requests.AddVolume) -> None:
         raise call_failed(
             expression,
             f"VSS_E_VOLUME_NOT_SUPPORTED (0x8004230c): {name}: {whose} it in this"
-            " context [SET CONTEXT and SET OPTION say what is asked for]",
+            " context [SET CONTEXT and SET OPTION say what is asked for; an array without"
+            " room refuses too]",
         )
     found = HostVolumes(session.requester.volumes()).named(name)
     guid_name = name if found is None else found.name
