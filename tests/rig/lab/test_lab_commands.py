@@ -192,3 +192,13 @@ def test_a_program_gets_its_streams_and_its_directory(lab: Rig, scratch: Path) -
     done = lab.exec(TWO, sys.executable, "-c", "print(input() * 2)", input="ab\n", cwd=scratch)
     assert (done.stdout, done.stderr) == ("abab\n", "")
     assert lab.run(TWO, "pwd", cwd=scratch) == f"{scratch}\n"
+
+
+def test_a_pool_that_was_kept_gives_the_same_volume_back(own_lab: Callable[..., Rig]) -> None:
+    rig = own_lab("F:=64M", pool=True)
+    rig.path(ONE, "/mnt/F/kept").write_text("still here")
+    before = rig.lun_ids()
+    rig.lab.down()
+    rig.up("F:=64M")
+    assert rig.lun_ids() == before
+    assert rig.path(ONE, "/mnt/F/kept").read_text() == "still here"
