@@ -1,6 +1,7 @@
 import select
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def test_binding_a_loop_device_is_announced_as_a_change(
 
 
 def test_a_new_device_is_announced_and_so_is_its_end(monitor: uevents.BlockMonitor) -> None:
-    number = 1500 + time.monotonic_ns() % 1000
+    number = 1 + max(int(path.name[4:]) for path in Path("/sys/block").glob("loop*"))
     loop.add(number)
     try:
         assert wait_event(monitor, f"loop{number}").action == "add"

@@ -56,6 +56,8 @@ class LoopInitiator:
         self._link = link
         self._nodes = nodes
         self._prompt, self._prompts = trio.open_memory_channel[None](1)
+        self._left: set[int] = set()
+        """Devices that were let go of while somebody still had them open."""
 
     async def names(self) -> Sequence[Initiator]:
         """Return the names by which the array knows this host. Raises as `ArrayLink.call`."""
@@ -121,6 +123,7 @@ class LoopInitiator:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
+            await self._drop_left_nodes()
             self._hint()
 
     async def listen_to_array(self) -> None:
@@ -147,21 +150,32 @@ class LoopInitiator:
     async def drop_stale_nodes(self) -> None:
         """Remove the nodes that a killed predecessor left of devices that are free or foreign."""
         for number in await trio.to_thread.run_sync(_stale_nodes):
-            try:
-                await self._nodes.remove(number)
-            except OSError as error:
-                _log.warning("node not removed", number=number, reason=str(error))
+            await self._remove_node(number)
 
     async def _reserve(self) -> int:
-        return await self._link.call(array.reserve_device)
+        number = await self._link.call(array.reserve_device)
+        self._left.discard(number)
+        return number
 
     async def _drop_node(self, number: int) -> None:
         """Remove the node of a device that is free; a mounted one keeps its own."""
+        if loop.sysfs_facts(number) is None:
+            await self._remove_node(number)
+        else:
+            self._left.add(number)
+
+    async def _remove_node(self, number: int) -> None:
         try:
-            if loop.sysfs_facts(number) is None:
-                await self._nodes.remove(number)
+            await self._nodes.remove(number)
         except OSError as error:
             _log.warning("node not removed", number=number, reason=str(error))
+
+    async def _drop_left_nodes(self) -> None:
+        """Remove the nodes of devices that meanwhile became free, or another host's."""
+        for number in sorted(self._left):
+            if not await trio.to_thread.run_sync(_is_here, number) and number in self._left:
+                self._left.discard(number)
+                await self._remove_node(number)
 
 
 def _stale_nodes() -> list[int]:
