@@ -127,9 +127,10 @@ class Disks:
                 await self._topology.detach(lun)
                 try:
                     await self._agent.storage.retract([known.information])
-                except BaseException:
+                finally:
+                    # Masked, it has left, though no look may have seen that before it is
+                    # unmasked again; refused, it is still there.
                     self._topology.welcome(known.information)
-                    raise
 
     @translated
     async def unmask(self, caller: Caller, lun: LunId, initiator: Initiator) -> None:
