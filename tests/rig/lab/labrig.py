@@ -147,7 +147,8 @@ class Rig:
         assert victims, f"{module} does not run on {host}"
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not any(Path(f"/proc/{p}/exe").exists() for p in victims))
+        # os.path.exists: a process that ends under the look (ESRCH) is gone as well.
+        eventually(lambda: not any(os.path.exists(f"/proc/{p}/exe") for p in victims))
 
     def wait_service(self, host: str, name: str = hosts.VSSD) -> None:
         """Wait until a service of a host (again) says that it serves."""
