@@ -21,6 +21,8 @@ from vssemu.vss.identity import ARRAY_PROVIDER_ID
 ARRAY = "arrayd"
 VSSD = "vssd"
 DEVICEFS = "devicefs"
+INIT_SOCKET = "/run/vssemu/init.sock"
+"""Control socket of a host's PID 1, as the host sees it."""
 
 
 def guard_name(host: str) -> str:
@@ -138,7 +140,7 @@ def _inner_table() -> dict[str, Any]:
         "after": [VSSD],
     }
     return {
-        "socket": "/run/vssemu/init.sock",
+        "socket": INIT_SOCKET,
         "logs": "/var/lib/vssemu/logs",
         "dev": "/dev",
         "services": [vssd, devicefs],

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vssemu.api.blocking import VSS_SOCKET
 from vssemu.api.errors import decode_error
 from vssemu.array import leftovers
 from vssemu.lab import config, enter, supervisor
@@ -117,7 +118,7 @@ class Known:
     @contextmanager
     def vss(self, host: str) -> Iterator[rpc.Client]:
         """Give a client of a host's VSS service, from outside. Raises Fail."""
-        path = enter.inside(self.paths, host, "/run/vssemu/vss.sock")
+        path = enter.inside(self.paths, host, str(VSS_SOCKET))
         try:
             client = rpc.connect(path, decode_error=decode_error)
         except OSError as error:

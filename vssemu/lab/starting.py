@@ -93,7 +93,7 @@ class Starting:
             raise Fail(
                 f"host {host} did not start: {self._last_line(hosts.host_name(host))}", item=host
             )
-        inner = enter.inside(self.paths, host, "/run/vssemu/init.sock")
+        inner = enter.inside(self.paths, host, hosts.INIT_SOCKET)
         self._wait(inner, hosts.VSSD, host)
         self._wait(inner, hosts.DEVICEFS, host)
         with self.known.vss(host) as vss:
@@ -103,7 +103,7 @@ class Starting:
 
     def _inner_answers(self, host: str) -> bool:
         try:
-            return supervisor.answers(enter.inside(self.paths, host, "/run/vssemu/init.sock"))
+            return supervisor.answers(enter.inside(self.paths, host, hosts.INIT_SOCKET))
         except Fail:
             return False
 

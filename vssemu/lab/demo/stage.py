@@ -38,7 +38,7 @@ class Stage:
 
     def vss(self, host: str) -> blocking.Vss:
         """Connect to a host's VSS service, as a requester on it would."""
-        return blocking.connect(enter.inside(self.lab.paths, host, "/run/vssemu/vss.sock"))
+        return blocking.connect(enter.inside(self.lab.paths, host, str(blocking.VSS_SOCKET)))
 
     def command(self, host: str, *argv: str | Path) -> list[str]:
         """Return the command line that runs a program on a host."""
