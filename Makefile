@@ -4,7 +4,7 @@
 VENV    := .venv
 PYTHON  := $(VENV)/bin/python
 PACKAGES := python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3 xfsprogs e2fsprogs \
-            gdisk util-linux attr restic cabextract sqlite3
+            gdisk util-linux attr restic cabextract sqlite3 fio
 
 .PHONY: help demo unit test soak check clean setup
 .DEFAULT_GOAL := help
