@@ -12,6 +12,7 @@ from vssemu.api import provider as table
 from vssemu.service import copies
 from vssemu.service.catalog import StoredCopy
 from vssemu.service.parts import Parts
+from vssemu.service.steps import ArrivalStep
 from vssemu.service.together import all_of
 from vssemu.service.trace import Trace
 from vssemu.vss.errors import MissingDisk, VssError
@@ -42,20 +43,20 @@ async def bring_in(
     that alone is missing is in `result.missing`.
     """
     expected = destinations(stored)
-    with trace.step("locate_luns"):
+    async with trace.step(ArrivalStep.LOCATE_LUNS):
         await _locate(parts, stored)
-    with trace.step("rescan"):
+    async with trace.step(ArrivalStep.RESCAN):
         await parts.host.rescan()
-    with trace.step("wait_arrival") as step:
+    async with trace.step(ArrivalStep.WAIT_ARRIVAL) as step:
         arrived = await parts.host.wait_arrival(expected, parts.limits.arrival)
         step.detail = f"{len(arrived)} of {len(expected)} LUNs"
-    with trace.step("fill_in_lun_info"):
+    async with trace.step(ArrivalStep.FILL_IN_LUN_INFO):
         owners = _owners(stored)
         found = await all_of([_filled(parts, lun, owners) for lun in arrived])
         here = dict(_matched(expected, found))
-    with trace.step("give_new_identity"):
+    async with trace.step(ArrivalStep.GIVE_NEW_IDENTITY):
         await parts.host.give_new_identity(list(here.values()))
-    with trace.step("surface"):
+    async with trace.step(ArrivalStep.SURFACE):
         for copy in stored:
             await _surface_one(parts, copy, here, result)
 

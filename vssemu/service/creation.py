@@ -13,7 +13,7 @@ processing a backup; `docs/choices.md` where they differ.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -27,6 +27,7 @@ from vssemu.service.openset import OpenSet, PendingCopy
 from vssemu.service.participants import FREEZE_ORDER, Occasion, Participants
 from vssemu.service.parts import Parts
 from vssemu.service.providers import Provider
+from vssemu.service.steps import CreationStep
 from vssemu.service.together import all_of, ungrouped
 from vssemu.service.trace import Trace
 from vssemu.vss import drives
@@ -42,7 +43,10 @@ from vssemu.vss.writer import SnapshotVolume
 
 
 class Creation:
-    """One run of DoSnapshotSet. holder: the session that an auto-release set ends with."""
+    """One run of DoSnapshotSet.
+
+    holder: the session that an auto-release set ends with. trace: has what came before.
+    """
 
     def __init__(
         self,
@@ -51,18 +55,20 @@ class Creation:
         participants: Participants,
         document: BackupComponentsDocument,
         holder: str,
+        trace: Trace,
     ) -> None:
         self.parts = parts
         self.open_set = open_set
         self.participants = participants
         self.document = document
         self.holder = holder
-        self.trace = Trace(name="creation", set_id=str(open_set.set_id))
+        self.trace = trace
         self.has_told_writers = False
         self.stored: list[StoredCopy] = []
         self.arrival = Arrival()
         self.unanswered: dict[Provider, SetCall] = {}
         self._instant = datetime.now(UTC)
+        self._began = trio.current_time()
 
     async def run(self) -> Hresult:
         """Create the set. Raises VssError, and then nothing of it is left."""
@@ -83,22 +89,23 @@ class Creation:
         return Hresult.VSS_S_ASYNC_FINISHED
 
     async def _sequence(self) -> None:
-        await self._each("end_prepare_snapshots", SetCall.END_PREPARE)
+        await self._each(CreationStep.END_PREPARE, SetCall.END_PREPARE)
         await self._set_flags()
         await self._prepare_writers()
         async with self._writers_frozen():
-            await self._each("pre_commit_snapshots", SetCall.PRE_COMMIT)
+            await self._each(CreationStep.PRE_COMMIT, SetCall.PRE_COMMIT)
             await self._commit()
-            with self.trace.step("clear_flags"):
+            async with self.trace.step(CreationStep.CLEAR_FLAGS):
                 await sourceflags.restore(self.parts, self.open_set.set_id)
-            await self._each("post_commit_snapshots", SetCall.POST_COMMIT)
+            await self._each(CreationStep.POST_COMMIT, SetCall.POST_COMMIT)
         await self._get_target_luns()
         if not self.is_transportable:
             await self._auto_import()
-        await self._each("pre_final_commit_snapshots", SetCall.PRE_FINAL_COMMIT)
+        await self._each(CreationStep.PRE_FINAL_COMMIT, SetCall.PRE_FINAL_COMMIT)
         await self._post_snapshot()
-        await self._each("post_final_commit_snapshots", SetCall.POST_FINAL_COMMIT)
-        self._finish()
+        await self._each(CreationStep.POST_FINAL_COMMIT, SetCall.POST_FINAL_COMMIT)
+        async with self.trace.step(CreationStep.FINISH):
+            self._finish()
 
     @property
     def is_transportable(self) -> bool:
@@ -124,9 +131,9 @@ class Creation:
             ),
         )
 
-    async def _each(self, name: str, call: SetCall) -> None:
+    async def _each(self, step: CreationStep, call: SetCall) -> None:
         """Make one set call on every provider at once."""
-        with self.trace.step(name):
+        async with self.trace.step(step):
             await all_of([self._job(each, call) for each in self.open_set.providers()])
 
     def _job(self, provider: Provider, call: SetCall) -> Callable[[], Awaitable[None]]:
@@ -151,7 +158,7 @@ class Creation:
             await provider.call(_SET_METHODS[call], set_id)
 
     async def _set_flags(self) -> None:
-        with self.trace.step("set_flags"):
+        async with self.trace.step(CreationStep.SET_FLAGS):
             volumes = [copy.volume for copy in self.open_set.copies]
             on_luns = await sourceflags.volumes_on_luns_of(self.parts, volumes)
             await sourceflags.set_shadow_flags(self.parts, self.open_set.set_id, on_luns)
@@ -161,7 +168,7 @@ class Creation:
             occasion = self.occasion()
             self.participants.leave_out_idle(occasion)
             self.has_told_writers = True
-            with self.trace.step("prepare_snapshot"):
+            async with self.trace.step(CreationStep.PREPARE_SNAPSHOT):
                 await self.participants.prepare_snapshot(occasion)
 
     @asynccontextmanager
@@ -173,12 +180,12 @@ class Creation:
         occasion = self.occasion()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.participants.watch_freeze, occasion)
-            for level in FREEZE_ORDER:
-                with self.trace.step(f"freeze {level[0].name}"):
+            for step, level in zip(_FREEZING, FREEZE_ORDER, strict=True):
+                async with self.trace.step(step):
                     await self.participants.freeze(occasion, level)
             yield
             nursery.cancel_scope.cancel()
-        with self.trace.step("thaw"):
+        async with self.trace.step(CreationStep.THAW):
             await self.participants.thaw(occasion)
 
     async def _commit(self) -> None:
@@ -186,17 +193,22 @@ class Creation:
         if not volumes:
             return
         limit = self.parts.limits.hold
-        with self.parts.log.quiet(), self.trace.step("hold"):
-            async with self.parts.host.hold(volumes, limit) as held:
+        with self.parts.log.quiet():
+            async with AsyncExitStack() as holding:
+                async with self.trace.step(CreationStep.HOLD):
+                    hold = self.parts.host.hold(volumes, limit)
+                    held = await holding.enter_async_context(hold)
                 self._instant = datetime.now(UTC)
                 await self._commit_within(limit)
+                async with self.trace.step(CreationStep.RELEASE):
+                    await holding.aclose()
         self.trace.hold_seconds = held.seconds
 
     async def _commit_within(self, limit: float) -> None:
         """Have every provider commit. Raises HoldWritesTimeout when one is not done in time."""
         begun = trio.current_time()
         with trio.move_on_after(limit) as scope:
-            await self._each("commit_snapshots", SetCall.COMMIT)
+            await self._each(CreationStep.COMMIT, SetCall.COMMIT)
         if scope.cancelled_caught:
             raise HoldWritesTimeout(
                 f"CommitSnapshots was not done after {trio.current_time() - begun:.1f} s;"
@@ -206,7 +218,7 @@ class Creation:
             )
 
     async def _get_target_luns(self) -> None:
-        with self.trace.step("get_target_luns"):
+        async with self.trace.step(CreationStep.GET_TARGET_LUNS):
             for copy in self.open_set.copies:
                 self.open_set.move(copy.provider, SetCall.GET_TARGET_LUNS)
                 targets = await copy.provider.call(table.get_target_luns, list(copy.luns))
@@ -241,7 +253,7 @@ class Creation:
 
     async def _post_snapshot(self) -> None:
         if self.involves_writers:
-            with self.trace.step("post_snapshot"):
+            async with self.trace.step(CreationStep.POST_SNAPSHOT):
                 await self.participants.post_snapshot(self.occasion())
 
     def _finish(self) -> None:
@@ -295,11 +307,17 @@ class Creation:
             context=f"0x{self.open_set.context:08x}",
             outcome=outcome,
             volumes=[copy.volume.name for copy in self.open_set.copies],
-            seconds=round(self.trace.seconds, 6),
+            seconds=round(trio.current_time() - self._began, 6),
             hold_seconds=self.trace.hold_seconds,
             steps=self.trace.steps,
         )
 
+
+_FREEZING = (
+    CreationStep.FREEZE_FRONT_END,
+    CreationStep.FREEZE_BACK_END,
+    CreationStep.FREEZE_SYSTEM,
+)
 
 _SET_METHODS = {
     SetCall.END_PREPARE: table.end_prepare_snapshots,

@@ -14,8 +14,10 @@ import trio
 from vssemu.service import deletion, undo
 from vssemu.service.openset import CreationSlot
 from vssemu.service.operations import Operations
+from vssemu.service.participants import Occasion
 from vssemu.service.parts import Parts
 from vssemu.service.sessions import Session, Sessions
+from vssemu.service.steps import CreationStep
 from vssemu.vss.lifecycle import requester as lifecycle
 from vssemu.vss.lifecycle.requester import Call, Phase
 
@@ -92,4 +94,10 @@ async def _end(session: Session, why: str, parts: Parts, slot: CreationSlot) -> 
             await undo.best(parts, "end_set", partial(deletion.end_set, parts, stored, why))
     if session.created is None:
         occasion = replace(occasion, set_id=None)
-    await session.participants.shutdown(occasion)
+    if session.participants.has_begun:
+        await undo.best(parts, "backup_shutdown", partial(_shut_down, session, occasion))
+
+
+async def _shut_down(session: Session, occasion: Occasion) -> None:
+    async with session.trace.step(CreationStep.BACKUP_SHUTDOWN):
+        await session.participants.shutdown(occasion)

@@ -16,6 +16,7 @@ from vssemu.service import undo
 from vssemu.service.arrival import Arrival, bring_in, destinations
 from vssemu.service.catalog import SetStatus, StoredCopy, StoredSet
 from vssemu.service.parts import Parts
+from vssemu.service.steps import IMPORT, ImportStep
 from vssemu.service.together import ungrouped
 from vssemu.service.trace import Trace
 from vssemu.vss.attributes import Attribute
@@ -56,7 +57,7 @@ class _Import:
         self.set_id = description.snapshot_set_id
         self.context = description.context
         self.holder = holder
-        self.trace = Trace(name="import", set_id=str(self.set_id))
+        self.trace = Trace(name=IMPORT, set_id=str(self.set_id), faults=parts.faults)
         self.arrival = Arrival()
         self.wanted = [
             StoredCopy(
@@ -72,18 +73,15 @@ class _Import:
         ]
 
     async def run(self) -> Hresult:
-        before = self.parts.catalog.find_set(self.set_id)
-        if before is not None and before.status is not SetStatus.HELD:
-            raise self._is_here(f"the set is on this host ({before.status.value})")
-        already = await self.parts.host.wait_arrival(destinations(self.wanted), 0.0)
-        if already:
-            raise self._is_here(f"its LUN {already[0].information.describe()} is on this host")
-        self._note(SetStatus.IMPORTING, self.wanted)
+        before = await self._check()
         done = False
         try:
             with ungrouped():
+                async with self.trace.step(ImportStep.NOTE):
+                    self._note(SetStatus.IMPORTING, self.wanted)
                 await bring_in(self.parts, self.wanted, self.trace, self.arrival)
-                await self._settle()
+                async with self.trace.step(ImportStep.FINISH):
+                    await self._settle()
             done = True
         finally:
             if not done:
@@ -92,6 +90,17 @@ class _Import:
             self._log(done=done)
         missing = self.arrival.missing
         return Hresult.VSS_S_SOME_SNAPSHOTS_NOT_IMPORTED if missing else _FINISHED
+
+    async def _check(self) -> StoredSet | None:
+        """Return what the catalog has of the set, if it may be imported."""
+        async with self.trace.step(ImportStep.CHECK):
+            before = self.parts.catalog.find_set(self.set_id)
+            if before is not None and before.status is not SetStatus.HELD:
+                raise self._is_here(f"the set is on this host ({before.status.value})")
+            already = await self.parts.host.wait_arrival(destinations(self.wanted), 0.0)
+            if already:
+                raise self._is_here(f"its LUN {already[0].information.describe()} is on this host")
+        return before
 
     async def _settle(self) -> None:
         """Keep what came; raise when nothing did."""

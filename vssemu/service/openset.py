@@ -12,6 +12,8 @@ from uuid import uuid4
 from vssemu.api import provider as table
 from vssemu.service.parts import Parts
 from vssemu.service.providers import Provider
+from vssemu.service.steps import CreationStep
+from vssemu.service.trace import Trace
 from vssemu.vss.attributes import Attribute
 from vssemu.vss.enums import ProviderType
 from vssemu.vss.errors import (
@@ -90,7 +92,7 @@ class CreationSlot:
 
 
 async def add_volume(
-    parts: Parts, open_set: OpenSet, name: str, provider_id: ProviderId | None
+    parts: Parts, open_set: OpenSet, name: str, provider_id: ProviderId | None, trace: Trace
 ) -> SnapshotId:
     """Add a volume to the set and let its provider begin to prepare.
 
@@ -106,12 +108,14 @@ async def add_volume(
             item=name,
         )
     await parts.host.check_can_hold(volume)
-    provider, luns = await choose(parts, provider_id, open_set.context, volume)
+    async with trace.step(CreationStep.ARE_LUNS_SUPPORTED, detail=name):
+        provider, luns = await choose(parts, provider_id, open_set.context, volume)
     snapshot_id = SnapshotId(uuid4())
     open_set.move(provider, SetCall.BEGIN_PREPARE)
-    begun = await provider.call(
-        table.begin_prepare_snapshot, open_set.set_id, snapshot_id, open_set.context, luns
-    )
+    async with trace.step(CreationStep.BEGIN_PREPARE, detail=name):
+        begun = await provider.call(
+            table.begin_prepare_snapshot, open_set.set_id, snapshot_id, open_set.context, luns
+        )
     copy = PendingCopy(
         snapshot_id=snapshot_id,
         volume=volume,

@@ -8,6 +8,7 @@ from vssemu.service.catalog import Catalog
 from vssemu.service.events import EventLog
 from vssemu.service.limits import Limits
 from vssemu.service.providers import ProviderHub
+from vssemu.service.trace import NoPoints, Points
 from vssemu.service.writers import WriterHub
 from vssemu.vss.host import HostPort
 
@@ -16,7 +17,7 @@ from vssemu.vss.host import HostPort
 class Parts:
     """The host, the hubs, the catalog, the log and the limits of one service.
 
-    importing: one import at a time on a host.
+    importing: one import at a time on a host. faults: what is armed at the rows of `steps`.
     """
 
     host: HostPort
@@ -26,3 +27,4 @@ class Parts:
     log: EventLog
     limits: Limits
     importing: trio.Lock = field(default_factory=trio.Lock)
+    faults: Points = field(default_factory=NoPoints)

@@ -27,6 +27,8 @@ from vssemu.service.operations import Operations
 from vssemu.service.participants import Participants
 from vssemu.service.parts import Parts
 from vssemu.service.sessions import Session, Sessions
+from vssemu.service.steps import CREATION, CreationStep
+from vssemu.service.trace import Trace
 from vssemu.vss.attributes import (
     Attribute,
     checked_context,
@@ -65,7 +67,8 @@ class RequesterService:
     def _new_session(self, uid: int) -> Session:
         parts = self._parts
         writers = Participants(hub=parts.writers, limits=parts.limits.writer, log=parts.log)
-        return Session(uid=uid, participants=writers)
+        trace = Trace(name=CREATION, faults=parts.faults)
+        return Session(uid=uid, participants=writers, trace=trace)
 
     def _session(self, caller: Caller, key: str) -> Session:
         return self._sessions.find(key, caller.credentials.uid)
@@ -169,7 +172,8 @@ class RequesterService:
         found = self._session(caller, session)
 
         async def work() -> Hresult:
-            await found.participants.identify()
+            async with found.trace.step(CreationStep.IDENTIFY):
+                await found.participants.identify()
             return _DONE
 
         return self._begin(found, Call.GATHER_WRITER_METADATA, work)
@@ -209,10 +213,17 @@ class RequesterService:
         found = self._session(caller, session)
         async with found.calling(Call.START_SNAPSHOT_SET):
             context = int(creation_context(found.context))
-            self._slot.take(found.key)
-            found.open_set = OpenSet(set_id=SnapshotSetId(uuid4()), context=context)
-            found.document.snapshot_set_id = found.open_set.set_id
-            return found.open_set.set_id
+            set_id = SnapshotSetId(uuid4())
+            try:
+                async with found.trace.step(CreationStep.START_SNAPSHOT_SET):
+                    self._slot.take(found.key)
+                    found.open_set = OpenSet(set_id=set_id, context=context)
+            except BaseException:
+                ending.drop_open_set(found, self._slot)
+                raise
+            found.document.snapshot_set_id = set_id
+            found.trace.set_id = str(set_id)
+            return set_id
 
     async def add_to_snapshot_set(
         self, caller: Caller, session: str, volume: str, provider: ProviderId | None
@@ -221,7 +232,9 @@ class RequesterService:
         found = self._session(caller, session)
         async with found.calling(Call.ADD_TO_SNAPSHOT_SET):
             assert found.open_set is not None, "the state says that the set is open"
-            return await openset.add_volume(self._parts, found.open_set, volume, provider)
+            return await openset.add_volume(
+                self._parts, found.open_set, volume, provider, found.trace
+            )
 
     async def is_volume_supported(
         self, caller: Caller, session: str, volume: str, provider: ProviderId | None
@@ -242,7 +255,8 @@ class RequesterService:
         found = self._session(caller, session)
 
         async def work() -> Hresult:
-            await found.participants.prepare_backup(found.occasion())
+            async with found.trace.step(CreationStep.PREPARE_BACKUP):
+                await found.participants.prepare_backup(found.occasion())
             return _DONE
 
         return self._begin(found, Call.PREPARE_FOR_BACKUP, work)
@@ -255,7 +269,12 @@ class RequesterService:
         if not found.open_set.copies and not has_writers(found.context):
             raise BadState("DoSnapshotSet: the set is empty", hint="call AddToSnapshotSet first")
         making = Creation(
-            self._parts, found.open_set, found.participants, found.document, found.key
+            self._parts,
+            found.open_set,
+            found.participants,
+            found.document,
+            found.key,
+            found.trace,
         )
 
         async def work() -> Hresult:
@@ -423,7 +442,8 @@ class RequesterService:
         found = self._session(caller, session)
 
         async def work() -> Hresult:
-            await found.participants.backup_complete(found.occasion())
+            async with found.trace.step(CreationStep.BACKUP_COMPLETE):
+                await found.participants.backup_complete(found.occasion())
             return _DONE
 
         return self._begin(found, Call.BACKUP_COMPLETE, work)

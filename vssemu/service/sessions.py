@@ -15,6 +15,7 @@ import trio
 from vssemu.service.openset import OpenSet
 from vssemu.service.operations import Operation, Operations, Work
 from vssemu.service.participants import Occasion, Participants
+from vssemu.service.trace import Trace
 from vssemu.vss.attributes import Context
 from vssemu.vss.documents.bcd import BackupComponentsDocument
 from vssemu.vss.errors import BadState, ObjectNotFound
@@ -28,12 +29,14 @@ from vssemu.vss.writer import WriterStatus
 class Session:
     """One requester object.
 
-    uid: whose it is. created: the set that it created, None before. statuses: what the last
-    GatherWriterStatus found. ended: set when everything that the end brings has been done.
+    uid: whose it is. trace: the steps of its backup. created: the set that it created, None
+    before. statuses: what the last GatherWriterStatus found. ended: set when everything that
+    the end brings has been done.
     """
 
     uid: int
     participants: Participants
+    trace: Trace
     key: str = field(default_factory=lambda: secrets.token_hex(16))
     state: RequesterState = field(default_factory=RequesterState)
     context: int = int(Context.BACKUP)

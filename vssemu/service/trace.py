@@ -1,15 +1,32 @@
-"""The phases of one creation or import, timed: what the event log has of it.
+"""The steps of one operation, timed: what the event log has of it, and where faults are put.
 
 Owns names, times and outcomes of steps; refuses to write anything (see `events`).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import trio
 
+from vssemu.service.steps import Step as Row
+from vssemu.service.steps import point
 from vssemu.vss.errors import VssError
+
+
+class Points(Protocol):
+    """Where faults may be put: `faults.points.FaultPoints`."""
+
+    async def reach(self, name: str) -> None:
+        """Do what is armed at a point; with nothing armed return at once."""
+
+
+class NoPoints:
+    """Points at which nothing is ever armed."""
+
+    async def reach(self, name: str) -> None:
+        """Return at once."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -29,22 +46,28 @@ class Step:
 
 @dataclass(kw_only=True, slots=True)
 class Trace:
-    """All steps of one operation. hold_seconds: how long writes were held, None without."""
+    """All steps of one operation. hold_seconds: how long writes were held, None without.
+
+    name: a sequence of `service.steps`; set_id: empty while there is no set.
+    """
 
     name: str
-    set_id: str
+    set_id: str = ""
+    faults: Points = field(default_factory=NoPoints)
     began: float = field(default_factory=trio.current_time)
     steps: list[Step] = field(default_factory=list)
     hold_seconds: float | None = None
 
-    @contextmanager
-    def step(self, name: str, detail: str | None = None) -> Iterator[Step]:
-        """Time the block as one step; what it raises passes through."""
+    @asynccontextmanager
+    async def step(self, row: Row, detail: str | None = None) -> AsyncIterator[Step]:
+        """Time the block as one step between its two fault points; what it raises passes."""
         begin = trio.current_time()
-        step = Step(name=name, start=begin - self.began, detail=detail)
+        step = Step(name=row.value, start=begin - self.began, detail=detail)
         self.steps.append(step)
         try:
+            await self.faults.reach(point(self.name, row))
             yield step
+            await self.faults.reach(point(self.name, row, done=True))
         except VssError as error:
             step.outcome = error.hresult.name
             raise

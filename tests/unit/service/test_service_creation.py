@@ -318,9 +318,9 @@ async def test_every_creation_leaves_one_event_with_its_phases_and_the_hold(
     assert event["outcome"] == "ok"
     assert event["hold_seconds"] > 0
     names = [step["name"] for step in event["steps"]]
-    assert names[0] == "end_prepare_snapshots"
-    assert "freeze FRONT_END" in names
-    assert names[-1] == "post_final_commit_snapshots"
+    assert names[:2] == ["identify", "start_snapshot_set"]
+    assert "freeze_front_end" in names
+    assert names[-1] == "finish"
     assert all(step["outcome"] == "ok" for step in event["steps"])
 
 
