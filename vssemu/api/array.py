@@ -121,6 +121,21 @@ def discard_scratch(lun: LunId) -> None:
     raise Declared
 
 
+@initiator.method(returns="flags")
+def lun_flags(lun: LunId) -> int:
+    """Return the attribute bits (GptFlags) that are kept with a LUN.
+
+    They are those of a file system on the whole LUN, which has no partition table for them.
+    """
+    raise Declared
+
+
+@initiator.method()
+def set_lun_flags(lun: LunId, flags: int) -> None:
+    """Replace the attribute bits (GptFlags) of a LUN. Its copies get those of their instant."""
+    raise Declared
+
+
 @initiator.method(returns="number")
 def reserve_device() -> int:
     """Return the number of a free loop device and admit this host to it. Loop fabric only."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import structlog
 import trio
 
+from vssemu.array.attributes import Attributes
 from vssemu.array.border import storage
 from vssemu.array.copies import Copies
 from vssemu.array.core import Core, visible
@@ -38,6 +39,7 @@ class Array:
         self.target = target
         self.luns = Luns(core)
         self.masking = Masking(core)
+        self.attributes = Attributes(core)
         self.sets = Sets(core)
         self.copies = Copies(core, self.sets, self.masking)
 

@@ -58,6 +58,11 @@ STEPS: Final = (
     ) STRICT;
     CREATE TABLE grants (device INTEGER PRIMARY KEY, initiator TEXT NOT NULL) STRICT;
     """,
+    # Bits 60 to 63 of a file system that has no partition table to keep them.
+    """
+    ALTER TABLE luns ADD COLUMN attributes INTEGER NOT NULL DEFAULT 0
+        CHECK (attributes BETWEEN 0 AND 15);
+    """,
 )
 
 

@@ -125,6 +125,14 @@ class InitiatorService:
         """Remove a scratch clone."""
         await _whole(self._array.discard_scratch(self._initiator, lun))
 
+    async def lun_flags(self, caller: Caller, lun: LunId) -> int:
+        """Tell a LUN's attribute bits."""
+        return await self._array.attributes.get(self._initiator, lun)
+
+    async def set_lun_flags(self, caller: Caller, lun: LunId, flags: int) -> None:
+        """Note a LUN's attribute bits."""
+        await _whole(self._array.attributes.replace(self._initiator, lun, flags))
+
     async def reserve_device(self, caller: Caller) -> int:
         """Give a loop device."""
         return await _whole(self._array.reserve_device(self._initiator))

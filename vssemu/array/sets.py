@@ -380,6 +380,7 @@ def _commit(tables: Tables, owner: Initiator, set_id: SnapshotSetId, boot: str) 
     for row in rows:
         tables.set_lun_state(row.id, after(row.state, LunCall.COMMIT, item=row.id))
     tables.set_set_state(set_id, SetState.COMMITTED, boot=boot)
+    tables.inherit_flags(set_id)
     return rows
 
 

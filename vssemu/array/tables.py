@@ -116,6 +116,24 @@ class Tables:
         """Note a LUN's size in bytes."""
         self._run("UPDATE luns SET size = ? WHERE id = ?", size, lun)
 
+    def lun_flags(self, lun: LunId) -> int:
+        """Return the attribute bits of a LUN, the lowest one being bit 60 of a partition."""
+        (bits,) = self._run("SELECT attributes FROM luns WHERE id = ?", lun).fetchone()
+        return int(bits)
+
+    def set_lun_flags(self, lun: LunId, bits: int) -> None:
+        """Note the attribute bits of a LUN, as `lun_flags` returns them."""
+        self._run("UPDATE luns SET attributes = ? WHERE id = ?", bits, lun)
+
+    def inherit_flags(self, set_id: SnapshotSetId) -> None:
+        """Give the copies of a set the attribute bits that their origins have now."""
+        self._run(
+            "UPDATE luns SET attributes ="
+            " (SELECT attributes FROM luns AS origins WHERE origins.id = luns.origin)"
+            " WHERE set_id = ?",
+            str(set_id),
+        )
+
     def claim(self, lun: LunId, initiator: Initiator | None) -> None:
         """Note who has imported a copy; None: nobody has it any more."""
         self._run("UPDATE luns SET claimed_by = ? WHERE id = ?", initiator, lun)

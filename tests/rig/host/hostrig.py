@@ -87,6 +87,7 @@ class FileLun:
     path: Path
     information: LunInformation
     origin: LunId | None = None
+    flags: int = 0
 
 
 class FileArray:
@@ -115,6 +116,7 @@ class FileArray:
         """Copy the image as it is now, as an array does: no file system is asked."""
         lun = self._new(origin.id)
         _clone(origin.path, lun.path)
+        lun.flags = origin.flags
         if masked:
             self.masked.add(lun.id)
         self.prompt()
@@ -190,6 +192,12 @@ class FileArray:
 
     async def discard_scratch(self, caller: Caller, lun: LunId) -> None:
         self.scratch_path(self._visible(lun)).unlink(missing_ok=True)
+
+    async def lun_flags(self, caller: Caller, lun: LunId) -> int:
+        return self._visible(lun).flags
+
+    async def set_lun_flags(self, caller: Caller, lun: LunId, flags: int) -> None:
+        self._visible(lun).flags = flags
 
     async def reserve_device(self, caller: Caller) -> int:
         return loop.free_number()

@@ -9,7 +9,7 @@ import pytest
 from vssemu.array.journal import Journal, open_journal
 from vssemu.array.naming import is_lun_id, mint_serial
 from vssemu.array.rows import LunRow, OperationKind, SetRow, SetState
-from vssemu.array.schema import FILE_NAME
+from vssemu.array.schema import FILE_NAME, STEPS
 from vssemu.array.tables import Tables
 from vssemu.vss.array import LunKind, LunState
 from vssemu.vss.errors import Fail
@@ -141,7 +141,7 @@ async def test_operations_stay_until_they_are_ended(journal: Any) -> None:
 
 def test_a_journal_has_a_version_and_waits_in_a_log(tmp_path: Any, journal: Any) -> None:
     connection = sqlite3.connect(tmp_path / FILE_NAME)
-    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
 

@@ -176,6 +176,12 @@ class MemoryArray:
     async def discard_scratch(self, caller: Caller, lun: LunId) -> None:
         self._note("discard_scratch")
 
+    async def lun_flags(self, caller: Caller, lun: LunId) -> int:
+        return 0
+
+    async def set_lun_flags(self, caller: Caller, lun: LunId, flags: int) -> None:
+        self._note("set_lun_flags")
+
     async def reserve_device(self, caller: Caller) -> int:
         raise ObjectNotFound("there are no devices in memory")
 
