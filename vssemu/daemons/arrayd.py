@@ -1,7 +1,7 @@
 """The storage array as a process of its own: journal, pool, engine, fabric and sockets.
 
     python -m vssemu.daemons.arrayd --state DIR --run DIR --pool DIR
-        [--pool-size BYTES] [--fence CGROUPDIR] [--ready-fd N]
+        [--pool-size BYTES] [--fence CGROUPDIR] [--faults DIR] [--ready-fd N]
 
 It runs outside the hosts, in a mount namespace of its own: nobody else sees the pool. SIGTERM
 ends it in order; after SIGKILL the next start finishes or undoes what was under way. Exit
@@ -21,6 +21,7 @@ from vssemu.array.array import open_array
 from vssemu.array.server import Sockets
 from vssemu.daemons.foreign import let_go
 from vssemu.daemons.logs import configure_logs
+from vssemu.faults import FaultPoints
 from vssemu.linux import mount, namespaces
 from vssemu.linux.readiness import tell_ready
 from vssemu.vss.errors import VssError
@@ -36,6 +37,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pool", type=_path, required=True, help="directory of the LUNs")
     parser.add_argument("--pool-size", type=int, help="bytes of a pool image, should one be made")
     parser.add_argument("--fence", type=_path, help="control group above those of the hosts")
+    parser.add_argument("--faults", type=_path, help="directory of what tests arm")
     parser.add_argument("--ready-fd", type=int, help="descriptor that gets READY when serving")
     return parser.parse_args(argv)
 
@@ -52,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Before any thread: a process with several cannot leave its mount namespace.
         namespaces.unshare(namespaces.Namespace.MOUNT)
         mount.set_propagation("/", mount.Propagation.SLAVE, recursive=True)
-        let_go(Path("/"), keep=[options.state, options.run, options.pool, Path(sys.prefix)])
+        kept = [options.state, options.run, options.pool, options.faults, Path(sys.prefix)]
+        let_go(Path("/"), keep=[path for path in kept if path is not None])
         trio.run(_run, options)
     except (VssError, OSError) as error:
         logger.error("arrayd_failed", error=str(error), exc_info=error)
@@ -75,6 +78,7 @@ async def _run(options: argparse.Namespace) -> None:
                 pool=options.pool,
                 pool_size=options.pool_size,
                 fence_root=options.fence,
+                faults=FaultPoints(options.faults, "array"),
             ) as array,
             trio.open_nursery() as nursery,
         ):

@@ -24,6 +24,11 @@ class HostPaths:
         return self.state / "host.db"
 
     @property
+    def faults(self) -> Path:
+        """What tests armed, see `vssemu.faults`."""
+        return self.state / "faults"
+
+    @property
     def by_id(self) -> Path:
         """Links to the devices of this host's partitions."""
         return self.dev / "by-id"

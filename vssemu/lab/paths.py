@@ -4,6 +4,7 @@
     lab.json                    what the lab consists of
     supervisor.json             the table of the lab's supervisor
     pool/                       the array's pool, unless another directory was named
+    faults/                     armed at points of the array, by tests
     logs/                       of arrayd, the guards and the hosts' supervisors
     hosts/HOST/var/             the host's /var/lib/vssemu
     hosts/HOST/root/            mount point on which the host's root tree is built
@@ -51,6 +52,11 @@ class LabPaths:
     def logs(self) -> Path:
         """Logs of what runs outside the hosts."""
         return self.state / "logs"
+
+    @property
+    def faults(self) -> Path:
+        """What tests armed at points of the array, see `vssemu.faults`."""
+        return self.state / "faults"
 
     @property
     def default_pool(self) -> Path:

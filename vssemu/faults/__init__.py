@@ -1,0 +1,24 @@
+"""Faults on demand: named points in our processes at which a test makes something go wrong.
+
+    from vssemu.faults import Fault, FaultStore
+
+    faults = FaultStore(Path("/var/lib/vssemu/faults"))        # of a host, seen from inside
+    faults.arm(Fault("provider", "commit_snapshots", "code", "VSS_E_PROVIDER_VETO"))
+    faults.arm(Fault("service", "creation.hold", "stop"))
+    ...                                                        # a creation runs into it
+    faults.wait_reached("service", "creation.hold")            # it stands there: now act
+    faults.release("service", "creation.hold")
+    faults.clear()
+
+`vssemu fault` does the same from a command line. A process that has points is given
+`FaultPoints` by its composition root and awaits `reach(NAME)` where it may be stopped; all
+names are in `names`. Nothing is armed in normal life, and then a point costs one look for a
+file that is not there.
+"""
+
+from vssemu.faults.names import POINTS
+from vssemu.faults.plan import ACTIONS, Fault
+from vssemu.faults.points import FaultPoints, InjectedFault
+from vssemu.faults.store import FaultStore
+
+__all__ = ["ACTIONS", "POINTS", "Fault", "FaultPoints", "FaultStore", "InjectedFault"]
