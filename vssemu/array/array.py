@@ -22,6 +22,7 @@ from vssemu.array.rows import LunRow
 from vssemu.array.sets import Sets
 from vssemu.array.tables import Tables
 from vssemu.fabric.loop.target import LoopTarget
+from vssemu.faults import FaultPoints
 from vssemu.vss.array import ArrayLun, LunState, View
 from vssemu.vss.errors import BadState
 from vssemu.vss.identity import Initiator, LunId
@@ -112,12 +113,18 @@ def _refuse_unless_surfaced(row: LunRow) -> None:
 
 @asynccontextmanager
 async def open_array(
-    *, state: Path, pool: Path, pool_size: int | None = None, fence_root: Path | None = None
+    *,
+    state: Path,
+    pool: Path,
+    pool_size: int | None = None,
+    fence_root: Path | None = None,
+    faults: FaultPoints | None = None,
 ) -> AsyncIterator[Array]:
     """Open an array during the block, with all that an earlier run left put in order.
 
     state: directory of the journal. pool: directory of the LUNs. pool_size: bytes of a pool
     image, should one be made. fence_root: control group above those of the hosts.
+    faults: what is armed where.
     Wants a mount namespace of its own. Raises VssError, OSError.
     """
     journal = await trio.to_thread.run_sync(open_journal, state)
@@ -126,7 +133,11 @@ async def open_array(
             window = int(journal.identity[:8], 16)
             target = LoopTarget(JournalGrants(journal), fence_root=fence_root, window=window)
             core = Core(
-                journal=journal, pool=opened, engine=ReflinkEngine(opened.luns), target=target
+                journal=journal,
+                pool=opened,
+                engine=ReflinkEngine(opened.luns),
+                target=target,
+                faults=faults or FaultPoints(None, "array"),
             )
             array = Array(core, target)
             await target.grants.load()

@@ -10,6 +10,7 @@ from vssemu.array.pool import Pool
 from vssemu.array.rows import LunRow
 from vssemu.array.tables import Tables
 from vssemu.array.views import Views
+from vssemu.faults import FaultPoints
 from vssemu.vss.engine import Backing, Engine
 from vssemu.vss.errors import ObjectNotFound
 from vssemu.vss.fabric import Target
@@ -43,7 +44,10 @@ class ScratchEngine(Engine, Protocol):
 
 @dataclass(kw_only=True)
 class Core:
-    """The parts of one array. luns, sets: locks, whose order is told in `locking`."""
+    """The parts of one array.
+
+    luns, sets: locks, whose order is told in `locking`. faults: what is armed where.
+    """
 
     journal: Journal
     pool: Pool
@@ -52,6 +56,7 @@ class Core:
     views: Views = field(default_factory=Views)
     luns: NamedLocks = field(default_factory=NamedLocks)
     sets: NamedLocks = field(default_factory=NamedLocks)
+    faults: FaultPoints = field(default_factory=lambda: FaultPoints(None, "array"))
 
     async def publish(self, initiator: Initiator, lun: LunRow) -> None:
         """Let the fabric hand a LUN, and its scratch clone if there is one, to an initiator."""
