@@ -12,13 +12,13 @@ from vssemu.api import provider as table
 from vssemu.service import copies
 from vssemu.service.catalog import StoredCopy
 from vssemu.service.parts import Parts
-from vssemu.service.steps import ArrivalStep
 from vssemu.service.together import all_of
 from vssemu.service.trace import Trace
 from vssemu.vss.errors import MissingDisk, VssError
 from vssemu.vss.host import CopyToSurface
 from vssemu.vss.identity import ProviderId
 from vssemu.vss.lun import Lun, LunInformation, is_same_lun
+from vssemu.vss.steps import ArrivalStep
 
 
 @dataclass(kw_only=True)

@@ -27,7 +27,6 @@ from vssemu.service.openset import OpenSet, PendingCopy
 from vssemu.service.participants import FREEZE_ORDER, Occasion, Participants
 from vssemu.service.parts import Parts
 from vssemu.service.providers import Provider
-from vssemu.service.steps import CreationStep
 from vssemu.service.together import all_of, ungrouped
 from vssemu.service.trace import Trace
 from vssemu.vss import drives
@@ -39,6 +38,7 @@ from vssemu.vss.hresult import Hresult
 from vssemu.vss.lifecycle.provider import SetCall
 from vssemu.vss.lun import LunInformation
 from vssemu.vss.snapshot import LunMapping, SnapshotDescription, SnapshotSetDescription
+from vssemu.vss.steps import CreationStep
 from vssemu.vss.writer import SnapshotVolume
 
 

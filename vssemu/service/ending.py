@@ -17,9 +17,9 @@ from vssemu.service.operations import Operations
 from vssemu.service.participants import Occasion
 from vssemu.service.parts import Parts
 from vssemu.service.sessions import Session, Sessions
-from vssemu.service.steps import CreationStep
 from vssemu.vss.lifecycle import requester as lifecycle
 from vssemu.vss.lifecycle.requester import Call, Phase
+from vssemu.vss.steps import CreationStep
 
 _UNDER_WAY = frozenset({Phase.SET_OPEN, Phase.PREPARED, Phase.CREATED, Phase.FAILED})
 

@@ -16,7 +16,6 @@ from vssemu.service import undo
 from vssemu.service.arrival import Arrival, bring_in, destinations
 from vssemu.service.catalog import SetStatus, StoredCopy, StoredSet
 from vssemu.service.parts import Parts
-from vssemu.service.steps import IMPORT, ImportStep
 from vssemu.service.together import ungrouped
 from vssemu.service.trace import Trace
 from vssemu.vss.attributes import Attribute
@@ -30,6 +29,7 @@ from vssemu.vss.hresult import Hresult
 from vssemu.vss.identity import SnapshotSetId, braced
 from vssemu.vss.lun import LunInformation
 from vssemu.vss.snapshot import SnapshotSetDescription
+from vssemu.vss.steps import IMPORT, ImportStep
 
 
 async def import_snapshots(

@@ -12,7 +12,6 @@ from uuid import uuid4
 from vssemu.api import provider as table
 from vssemu.service.parts import Parts
 from vssemu.service.providers import Provider
-from vssemu.service.steps import CreationStep
 from vssemu.service.trace import Trace
 from vssemu.vss.attributes import Attribute
 from vssemu.vss.enums import ProviderType
@@ -30,6 +29,7 @@ from vssemu.vss.identity import GUID_NULL, ProviderId, SnapshotId, SnapshotSetId
 from vssemu.vss.lifecycle.provider import SetCall, SetState, after
 from vssemu.vss.lun import Lun
 from vssemu.vss.snapshot import MAXIMUM_VOLUMES
+from vssemu.vss.steps import CreationStep
 
 
 @dataclass(frozen=True, kw_only=True)

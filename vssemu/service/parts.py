@@ -17,7 +17,7 @@ from vssemu.vss.host import HostPort
 class Parts:
     """The host, the hubs, the catalog, the log and the limits of one service.
 
-    importing: one import at a time on a host. faults: what is armed at the rows of `steps`.
+    importing: one import at a time on a host. faults: what is armed at the rows of `vss.steps`.
     """
 
     host: HostPort

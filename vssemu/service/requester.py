@@ -27,7 +27,6 @@ from vssemu.service.operations import Operations
 from vssemu.service.participants import Participants
 from vssemu.service.parts import Parts
 from vssemu.service.sessions import Session, Sessions
-from vssemu.service.steps import CREATION, CreationStep
 from vssemu.service.trace import Trace
 from vssemu.vss.attributes import (
     Attribute,
@@ -49,6 +48,7 @@ from vssemu.vss.identity import (
 from vssemu.vss.lifecycle.requester import Call
 from vssemu.vss.lun import LunInformation
 from vssemu.vss.snapshot import ProviderProperties, SnapshotProperties
+from vssemu.vss.steps import CREATION, CreationStep
 from vssemu.vss.writer import WriterStatus
 
 _DONE = Hresult.VSS_S_ASYNC_FINISHED

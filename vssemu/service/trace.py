@@ -10,9 +10,9 @@ from typing import Protocol
 
 import trio
 
-from vssemu.service.steps import Step as Row
-from vssemu.service.steps import point
 from vssemu.vss.errors import VssError
+from vssemu.vss.steps import Step as Row
+from vssemu.vss.steps import point
 
 
 class Points(Protocol):
@@ -48,7 +48,7 @@ class Step:
 class Trace:
     """All steps of one operation. hold_seconds: how long writes were held, None without.
 
-    name: a sequence of `service.steps`; set_id: empty while there is no set.
+    name: a sequence of `vss.steps`; set_id: empty while there is no set.
     """
 
     name: str
