@@ -7,7 +7,6 @@ ignores SIGKILL.
 """
 
 import contextlib
-import errno
 import os
 import shutil
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from vssemu.lab.paths import LabPaths
 from vssemu.lab.waiting import until
-from vssemu.linux import cgroup, filesystems, freeze, loop, mount
+from vssemu.linux import cgroup, loop, mount, unmounted
 from vssemu.vss.errors import Fail
 
 GONE_SECONDS = 15.0
@@ -28,46 +27,10 @@ def loops_of(names: Collection[str]) -> list[loop.BoundLoop]:
     return [b for b in loop.bound_loops() if any(name in b.backing_file for name in names)]
 
 
-def thaw_device(number: int) -> bool:
-    """Thaw the file system on a loop device; return whether it was frozen.
-
-    A file system that was frozen when its host died is mounted nowhere and yet alive:
-    mounting the device again, for a moment and where nobody sees it, gives the very same one.
-    """
-    try:
-        device = loop.open_device(number)
-    except OSError:
-        return False
-    try:
-        facts = filesystems.probe(device)
-    except OSError:
-        return False
-    finally:
-        os.close(device)
-    if facts is None:
-        return False
-    # A live file system accepts only the mode it is in, read/write or read-only.
-    for read_only in (False, True):
-        with contextlib.suppress(OSError):
-            return _thaw_mounted(number, facts.kind.value, read_only=read_only)
-    return False
-
-
-def _thaw_mounted(number: int, kind: str, *, read_only: bool) -> bool:
-    tree = mount.detached_mount(kind, str(loop.node(number)), {}, read_only=read_only)
-    try:
-        root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
-        try:
-            freeze.thaw(root)
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                return False
-            raise
-        finally:
-            os.close(root)
-    finally:
-        os.close(tree)
-    return True
+def _thaw(number: int) -> None:
+    """Thaw what may be frozen on a loop device; a device that goes meanwhile is good."""
+    with contextlib.suppress(OSError):
+        unmounted.thaw_device(number)
 
 
 def end_processes(group: Path, names: Collection[str]) -> None:
@@ -80,7 +43,7 @@ def end_processes(group: Path, names: Collection[str]) -> None:
     deadline = time.monotonic() + GONE_SECONDS
     while True:
         for device in loops_of(names):
-            thaw_device(device.number)
+            _thaw(device.number)
         cgroup.kill(group)
         if not cgroup.wait_empty(group, time.monotonic() + 0.5):
             if time.monotonic() < deadline:
@@ -104,7 +67,7 @@ def release_loops(names: Collection[str]) -> None:
     def none_left() -> bool:
         left = loops_of(names)
         for device in left:
-            thaw_device(device.number)
+            _thaw(device.number)
             if not device.autoclear:
                 _unbind(device.number)
         return not left

@@ -14,16 +14,14 @@ Refuses to free what is alive. Blocks: call in a thread.
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from vssemu.linux import filesystems, freeze, loop, mount
+from vssemu.linux import loop, mount, unmounted
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -140,21 +138,11 @@ def release_stuck(number: int) -> None:
 
     Raises OSError when there is none on it, or another process takes the device meanwhile.
     """
-    fd = loop.open_device(number)
-    try:
-        if not _is_claimed(number):
-            return
-        found = filesystems.probe(fd)
-        if found is None:
-            raise OSError(f"{loop.node(number)} holds no file system known here")
-        logger.warning("releasing_stuck_device", device=str(loop.node(number)))
-        with _mounted(number, found.kind.value) as directory:
-            try:
-                freeze.thaw(directory)
-            except OSError as error:
-                logger.info("was_not_frozen", device=str(loop.node(number)), error=str(error))
-    finally:
-        os.close(fd)
+    if not _is_claimed(number):
+        return
+    logger.warning("releasing_stuck_device", device=str(loop.node(number)))
+    was_frozen = unmounted.thaw_device(number)
+    logger.info("stuck_device_released", device=str(loop.node(number)), was_frozen=was_frozen)
 
 
 def _is_claimed(number: int) -> bool:
@@ -164,23 +152,3 @@ def _is_claimed(number: int) -> bool:
     except OSError:
         return True
     return False
-
-
-@contextmanager
-def _mounted(number: int, kind: str) -> Iterator[int]:
-    """Mount a device at a place of our own and give a descriptor of its root."""
-    with tempfile.TemporaryDirectory(prefix="vssemu-drain-") as place:
-        node = loop.node(number)
-        try:
-            mount.mount(node, place, kind)
-        except OSError:
-            # A file system that is read-only cannot be had for writing a second time.
-            mount.mount(node, place, kind, mount.MountFlag.READ_ONLY)
-        try:
-            directory = freeze.open_directory(place)
-            try:
-                yield directory
-            finally:
-                os.close(directory)
-        finally:
-            mount.unmount(place)
