@@ -5,6 +5,7 @@ must not see. Nothing hidden lies under a mount that root inside could take away
 places are simply not there.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -98,13 +99,20 @@ class Bind:
         return f"bind /{self.path}"
 
     def execute(self, tree: Path) -> None:
-        """Make the mount point and bind."""
+        """Make the mount point and bind; what is gone meanwhile does not appear."""
         target = tree / self.path
         if self.is_directory:
             target.mkdir(exist_ok=True)
         else:
             target.touch()
-        mount.bind(Path("/") / self.path, target, recursive=True)
+        try:
+            mount.bind(Path("/") / self.path, target, recursive=True)
+        except FileNotFoundError:
+            # Somebody removed it since it was seen, as happens in /tmp all the time.
+            if self.is_directory:
+                target.rmdir()
+            else:
+                target.unlink()
 
 
 def plan(hidden: frozenset[Path], machine: Path = Path("/")) -> list[Step]:
@@ -130,7 +138,9 @@ def _walk(
             if here in hidden:
                 continue
             if entry.is_symlink():
-                yield Link(path, str(Path(entry.path).readlink()))
+                # One that is gone by now is passed over.
+                with contextlib.suppress(FileNotFoundError):
+                    yield Link(path, str(Path(entry.path).readlink()))
             elif any(h[: len(here)] == here for h in hidden):
                 yield Directory(path, entry.stat().st_mode & 0o7777)
                 yield from _walk(machine, here, hidden)
