@@ -27,6 +27,7 @@ from vssemu.daemons.logs import configure_logs
 from vssemu.fabric.arraylink import ArrayLink
 from vssemu.fabric.loop.initiator import LoopInitiator, open_initiator
 from vssemu.fabric.loop.nodes import InitNodes, MachineNodes
+from vssemu.faults import FaultPoints
 from vssemu.host.agent import HostAgent, open_host
 from vssemu.host.disks import Disks
 from vssemu.host.paths import HostPaths
@@ -106,6 +107,7 @@ async def _run(options: argparse.Namespace, limits: Limits) -> None:
                 identity=await _identity(agent, adapter),
                 start_provider=socket_activation(paths.run, _environment(paths)),
                 limits=limits,
+                faults=FaultPoints(paths.faults, "service"),
             ) as service,
             trio.open_nursery() as nursery,
         ):
@@ -160,6 +162,7 @@ def _environment(paths: HostPaths) -> dict[str, str]:
         "VSSEMU_RUN": str(paths.run),
         "VSSEMU_OUTSIDE": str(paths.outside),
         "VSSEMU_ARRAY_SOCKET": str(paths.outside / "array.sock"),
+        "VSSEMU_FAULTS": str(paths.faults),
     }
 
 

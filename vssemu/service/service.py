@@ -24,6 +24,7 @@ from vssemu.service.providers import ProviderHub, Start
 from vssemu.service.recovery import finish_deletions, recover
 from vssemu.service.registry import RegistryService, WriterService
 from vssemu.service.requester import RequesterService
+from vssemu.service.trace import NoPoints, Points
 from vssemu.service.writers import WriterHub
 from vssemu.vss.host import HostPort
 from vssemu.vss.provider import HostIdentity
@@ -65,11 +66,12 @@ async def open_service(
     identity: HostIdentity,
     start_provider: Start,
     limits: Limits | None = None,
+    faults: Points | None = None,
 ) -> AsyncIterator[Service]:
     """Give the service for the block.
 
     state: the directory of catalog and event log. identity: what providers are told of the
-    host. start_provider: see `providers.socket_activation`.
+    host. start_provider: see `providers.socket_activation`. faults: what is armed where.
     Raises VssError or sqlite3.Error when the catalog cannot be opened.
     """
     limits = limits or Limits()
@@ -91,6 +93,7 @@ async def open_service(
                 catalog=catalog,
                 log=log,
                 limits=limits,
+                faults=faults or NoPoints(),
             )
             service = Service(parts, nursery)
             await recover(parts)
