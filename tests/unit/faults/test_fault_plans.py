@@ -1,5 +1,7 @@
 """What a fault may be, and how it is counted."""
 
+from typing import Any
+
 import pytest
 
 from vssemu.faults import POINTS, Fault
@@ -29,14 +31,14 @@ from vssemu.vss.hresult import Hresult
         ("provider", "commit_snapshots", "crash", None, 1, -1),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(wrong):
+def test_what_makes_no_sense_is_refused_by_name(wrong: tuple[Any, ...]) -> None:
     with pytest.raises(InvalidArgument) as refused:
         Fault(*wrong)
     assert wrong[1] in str(refused.value)
     assert refused.value.hint
 
 
-def test_the_code_is_an_hresult():
+def test_the_code_is_an_hresult() -> None:
     fault = Fault("provider", "commit_snapshots", "code", "VSS_E_PROVIDER_VETO")
     assert fault.hresult is Hresult.VSS_E_PROVIDER_VETO
 
@@ -65,7 +67,7 @@ def _passages(fault: Fault, count: int) -> str:
         (0, 2, "--FFFF"),
     ],
 )
-def test_times_and_skip_are_counted(times, skip, expected):
+def test_times_and_skip_are_counted(times: int, skip: int, expected: str) -> None:
     fault = Fault("writer", "freeze", "crash", times=times, skip=skip)
     assert _passages(fault, 6) == expected
 
@@ -80,13 +82,15 @@ def test_times_and_skip_are_counted(times, skip, expected):
         ("wirter", None, "writer"),
     ],
 )
-def test_a_misspelt_name_is_refused_with_the_near_one(where, name, near):
+def test_a_misspelt_name_is_refused_with_the_near_one(
+    where: str, name: str | None, near: str
+) -> None:
     with pytest.raises(ObjectNotFound) as refused:
         check(where, name)
     assert near in (refused.value.hint or "")
 
 
-def test_every_listed_point_can_be_named():
+def test_every_listed_point_can_be_named() -> None:
     for where, points in POINTS.items():
         for name, text in points.items():
             assert text

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from vssemu.faults import Fault, FaultPoints, FaultStore, InjectedFault
+from vssemu.faults.plan import Action
 from vssemu.vss.errors import Fail, InvalidArgument, ObjectNotFound, ProviderVeto
 
 POINT = "commit_snapshots"
@@ -24,7 +26,9 @@ def points(store: FaultStore) -> FaultPoints:
     return FaultPoints(store.directory, "provider")
 
 
-async def test_nothing_armed_is_no_file_and_no_checkpoint(store, points):
+async def test_nothing_armed_is_no_file_and_no_checkpoint(
+    store: FaultStore, points: FaultPoints
+) -> None:
     with trio.CancelScope() as scope:
         scope.cancel()
         await points.reach(POINT)
@@ -37,14 +41,18 @@ async def test_nothing_armed_is_no_file_and_no_checkpoint(store, points):
     assert not store.release("provider", POINT)
 
 
-async def test_a_code_is_the_error_that_windows_names(store, points):
+async def test_a_code_is_the_error_that_windows_names(
+    store: FaultStore, points: FaultPoints
+) -> None:
     store.arm(Fault("provider", POINT, "code", "VSS_E_PROVIDER_VETO"))
     with pytest.raises(ProviderVeto, match=POINT):
         await points.reach(POINT)
     await points.reach(POINT)
 
 
-async def test_only_the_named_point_of_the_named_process_is_touched(store, points):
+async def test_only_the_named_point_of_the_named_process_is_touched(
+    store: FaultStore, points: FaultPoints
+) -> None:
     store.arm(Fault("provider", POINT, "raise", "ouch"))
     await points.reach("pre_commit_snapshots")
     await points.reach(f"{POINT}.after")
@@ -53,7 +61,7 @@ async def test_only_the_named_point_of_the_named_process_is_touched(store, point
         await points.reach(POINT)
 
 
-async def test_times_and_skip_outlive_the_process(store):
+async def test_times_and_skip_outlive_the_process(store: FaultStore) -> None:
     store.arm(Fault("provider", POINT, "raise", times=2, skip=1))
     happened = []
     for _ in range(4):
@@ -67,7 +75,9 @@ async def test_times_and_skip_outlive_the_process(store):
     assert store.armed() == []
 
 
-async def test_passages_at_one_moment_are_counted_one_by_one(store, points):
+async def test_passages_at_one_moment_are_counted_one_by_one(
+    store: FaultStore, points: FaultPoints
+) -> None:
     store.arm(Fault("provider", POINT, "raise", times=3, skip=4))
     failed = []
 
@@ -83,7 +93,9 @@ async def test_passages_at_one_moment_are_counted_one_by_one(store, points):
     assert len(failed) == 3
 
 
-async def test_a_delay_can_be_cancelled(store, points, autojump_clock):
+async def test_a_delay_can_be_cancelled(
+    store: FaultStore, points: FaultPoints, autojump_clock: MockClock
+) -> None:
     store.arm(Fault("provider", POINT, "delay", 40, times=2))
     begin = trio.current_time()
     await points.reach(POINT)
@@ -99,7 +111,7 @@ async def _until_reached(store: FaultStore) -> None:
             await trio.sleep(0.01)
 
 
-async def test_who_stops_waits_until_released(store, points):
+async def test_who_stops_waits_until_released(store: FaultStore, points: FaultPoints) -> None:
     store.arm(Fault("provider", POINT, "stop"))
     went_on = []
 
@@ -120,7 +132,9 @@ async def test_who_stops_waits_until_released(store, points):
 
 
 @pytest.mark.parametrize("action", ["stop", "hang"])
-async def test_clear_lets_go_who_stands_there(store, points, action):
+async def test_clear_lets_go_who_stands_there(
+    store: FaultStore, points: FaultPoints, action: Action
+) -> None:
     store.arm(Fault("provider", POINT, action, times=2))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(points.reach, POINT)
@@ -131,10 +145,12 @@ async def test_clear_lets_go_who_stands_there(store, points, action):
     assert store.armed() == []
 
 
-async def test_who_hangs_is_deaf_and_who_stops_is_not(store, points):
-    async def cancelled_while(action: str) -> bool:
+async def test_who_hangs_is_deaf_and_who_stops_is_not(
+    store: FaultStore, points: FaultPoints
+) -> None:
+    async def cancelled_while(action: Action) -> bool:
         """Tell whether a cancellation ends it, or only the release."""
-        store.arm(Fault("provider", POINT, action))  # type: ignore[arg-type]
+        store.arm(Fault("provider", POINT, action))
         over = trio.Event()
 
         async def pass_by(scope: trio.CancelScope) -> None:
@@ -173,14 +189,14 @@ def _status(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_a_crash_is_used_up_before_it_kills(store):
+def test_a_crash_is_used_up_before_it_kills(store: FaultStore) -> None:
     store.arm(Fault("provider", POINT, "crash", skip=1))
     assert _status(_process(store, POINT, POINT, POINT)) == -signal.SIGKILL
     assert store.armed() == []
     assert _status(_process(store, POINT, POINT, POINT)) == 7
 
 
-def test_who_died_at_a_point_stands_there_no_longer(store):
+def test_who_died_at_a_point_stands_there_no_longer(store: FaultStore) -> None:
     store.arm(Fault("provider", POINT, "stop", times=2))
     first = _process(store, POINT)
     store.wait_reached("provider", POINT)
@@ -195,7 +211,7 @@ def test_who_died_at_a_point_stands_there_no_longer(store):
         store.wait_reached("provider", POINT, seconds=0.05)
 
 
-def test_what_is_armed_is_listed_and_replaced(store):
+def test_what_is_armed_is_listed_and_replaced(store: FaultStore) -> None:
     store.arm(Fault("provider", POINT, "crash"))
     store.arm(Fault("provider", POINT, "delay", 2.5, skip=3))
     store.arm(Fault("writer:db", "freeze", "hang", times=0))
@@ -207,13 +223,13 @@ def test_what_is_armed_is_listed_and_replaced(store):
     assert [fault.where for fault in store.armed()] == ["writer:db"]
 
 
-def test_a_point_that_there_is_not_cannot_be_armed(store):
+def test_a_point_that_there_is_not_cannot_be_armed(store: FaultStore) -> None:
     with pytest.raises(ObjectNotFound, match="comit"):
         store.arm(Fault("provider", "comit", "crash"))
     assert not store.directory.exists()
 
 
-def test_a_spoilt_file_is_named(store):
+def test_a_spoilt_file_is_named(store: FaultStore) -> None:
     store.arm(Fault("provider", POINT, "crash"))
     path = Path(store.path_of("provider", POINT))
     path.write_text('{"where": "provider", "name": "commit_snapshots", "action": "explode"}')
