@@ -13,6 +13,7 @@ but the device that it was told: a directory whose mount has gone leads to anoth
 
 import errno
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from vssemu.vss.errors import (
     VolumeNotSupported,
     VssError,
 )
-from vssemu.vss.host import Held
+from vssemu.vss.host import Held, HeldVolume
 
 THAW_LIMIT: Final = 30.0
 """Seconds; a thaw takes milliseconds, and the guard makes a second attempt anyhow."""
@@ -62,6 +63,9 @@ class _Freeze:
         self.flushed = False
         self.frozen = False
         self.thawed_by_us = False
+        # Of time.perf_counter: trio's clock cannot be read in a thread.
+        self.frozen_at: float | None = None
+        self.thawed_at: float | None = None
         self._given_up = False
         self._running = False
         descriptor = freeze.open_directory(target.directory)
@@ -96,6 +100,7 @@ class _Freeze:
             # Once given up the descriptor may be closed, and its number another file's.
             if not self._is_given_up():
                 freeze.freeze(self.descriptor)
+                self.frozen_at = time.perf_counter()
                 self.frozen = True
         except OSError as error:
             self.error = error
@@ -122,6 +127,7 @@ class _Freeze:
         try:
             if self.frozen:
                 freeze.thaw(descriptor)
+                self.thawed_at = time.perf_counter()
                 self.thawed_by_us = True
         except OSError as error:
             if error.errno != errno.EINVAL:
@@ -180,7 +186,7 @@ async def hold(
         async with armed(guard, descriptors, limit) as watch:
             with trio.CancelScope(deadline=begun + limit) as window:
                 tasks.start_soon(watch.watch, window)
-                started = trio.current_time()
+                started = held.began = trio.current_time()
                 try:
                     await _freeze(freezes)
                     yield held
@@ -188,8 +194,21 @@ async def hold(
                     with trio.CancelScope(shield=True, deadline=_soon(THAW_LIMIT)):
                         await _in_threads([each.end for each in freezes], abandon=True)
                         held.seconds = trio.current_time() - started
+                        held.windows = _windows(freezes)
                         await watch.release()
             _judge(freezes, watch, window, limit)
+
+
+def _windows(freezes: Sequence[_Freeze]) -> tuple[HeldVolume, ...]:
+    ahead = trio.current_time() - time.perf_counter()
+    return tuple(
+        HeldVolume(
+            volume=each.volume,
+            frozen=None if each.frozen_at is None else each.frozen_at + ahead,
+            thawed=None if each.thawed_at is None else each.thawed_at + ahead,
+        )
+        for each in freezes
+    )
 
 
 def _soon(seconds: float) -> float:

@@ -53,6 +53,18 @@ def alive(identity: ProcessIdentity) -> bool:
     return int(fields[_START]) == identity.start_ticks and fields[_STATE] not in _DEAD
 
 
+def command_of(pid: int) -> str | None:
+    """Return the command line of a process, its words set apart by blanks.
+
+    None for one that is gone, is a kernel thread, or may not be looked at.
+    """
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return None
+    return words.replace(b"\0", b" ").decode(errors="replace").strip() or None
+
+
 def open_pidfd(identity: ProcessIdentity) -> int:
     """Return a pidfd of that very process.
 

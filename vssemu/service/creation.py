@@ -27,6 +27,7 @@ from vssemu.service.openset import OpenSet, PendingCopy
 from vssemu.service.participants import FREEZE_ORDER, Occasion, Participants
 from vssemu.service.parts import Parts
 from vssemu.service.providers import Provider
+from vssemu.service.recording import noted_hold
 from vssemu.service.together import all_of, ungrouped
 from vssemu.service.trace import Trace
 from vssemu.vss import drives
@@ -196,7 +197,7 @@ class Creation:
         with self.parts.log.quiet():
             async with AsyncExitStack() as holding:
                 async with self.trace.step(CreationStep.HOLD):
-                    hold = self.parts.host.hold(volumes, limit)
+                    hold = noted_hold(self.parts.host.hold(volumes, limit), limit)
                     held = await holding.enter_async_context(hold)
                 self._instant = datetime.now(UTC)
                 await self._commit_within(limit)

@@ -16,6 +16,8 @@ from vssemu.service.openset import CreationSlot
 from vssemu.service.operations import Operations
 from vssemu.service.participants import Occasion
 from vssemu.service.parts import Parts
+from vssemu.service.record import Request
+from vssemu.service.recording import noted, recording
 from vssemu.service.sessions import Session, Sessions
 from vssemu.vss.lifecycle import requester as lifecycle
 from vssemu.vss.lifecycle.requester import Call, Phase
@@ -29,6 +31,11 @@ async def abort(session: Session, slot: CreationSlot) -> None:
 
     Raises BadState for an object that was not initialised.
     """
+    with recording(session.recorder), noted(Request(method=Call.ABORT_BACKUP.value)):
+        await _abort(session, slot)
+
+
+async def _abort(session: Session, slot: CreationSlot) -> None:
     session.check(Call.ABORT_BACKUP)
     await session.interrupt()
     session.check(Call.ABORT_BACKUP)
@@ -71,7 +78,11 @@ async def end(
     session.is_ending = True
     with trio.CancelScope(shield=True):
         try:
-            with trio.move_on_after(parts.limits.clean_up) as scope:
+            with (
+                recording(session.recorder),
+                noted(Request(method=Call.RELEASE.value, arguments=why)),
+                trio.move_on_after(parts.limits.clean_up) as scope,
+            ):
                 await _end(session, why, parts, slot)
             if scope.cancelled_caught:
                 parts.log.record("session_end_timeout", why=why)
@@ -80,6 +91,7 @@ async def end(
             for operation in session.operations:
                 operations.forget(operation)
             sessions.forget(session)
+            session.recorder.finish(why)
             session.ended.set()
 
 

@@ -40,6 +40,11 @@ class EventLog:
         if not self._holds:
             self._flush()
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing may be written now."""
+        return self._holds > 0
+
     @contextmanager
     def quiet(self) -> Iterator[None]:
         """Write nothing while the block runs; afterwards what came meanwhile."""

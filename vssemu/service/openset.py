@@ -12,6 +12,7 @@ from uuid import uuid4
 from vssemu.api import provider as table
 from vssemu.service.parts import Parts
 from vssemu.service.providers import Provider
+from vssemu.service.recording import note_volume
 from vssemu.service.trace import Trace
 from vssemu.vss.attributes import Attribute
 from vssemu.vss.enums import ProviderType
@@ -123,6 +124,7 @@ async def add_volume(
         luns=tuple(_mended(provider, luns, begun)),
     )
     open_set.copies.append(copy)
+    note_volume(volume, snapshot_id, provider.name)
     provider.in_use += 1
     return snapshot_id
 

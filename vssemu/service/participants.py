@@ -17,6 +17,8 @@ import trio
 from vssemu.api.requester import WriterMetadata
 from vssemu.service.events import EventLog
 from vssemu.service.limits import WriterLimits
+from vssemu.service.record import EventSent, short
+from vssemu.service.recording import note_over, noted
 from vssemu.service.together import all_of
 from vssemu.service.writers import Answer, WriterHub, WriterInstance
 from vssemu.vss.documents.bcd import BackupComponentsDocument, BackupState
@@ -172,8 +174,7 @@ class Participants:
         members = [m for m in self.members if m.instance.identity.level in level]
         for member in members:
             if member.accepts(EventKind.FREEZE):
-                seconds = min(self.limits.freeze, member.instance.identity.freeze_limit_ms / 1000)
-                member.frozen_until = trio.current_time() + seconds
+                member.frozen_until = trio.current_time() + self._freeze_limit(member)
         await self._tell(members, EventKind.FREEZE, occasion)
         await self._abort_failed(members, occasion)
 
@@ -190,6 +191,11 @@ class Participants:
                     f"Freeze to Thaw: {member.instance.describe()}: its time has passed"
                 )
                 self._fail(member, EventKind.THAW, error, fatal=True)
+                limit = self._freeze_limit(member)
+                sent = _sent(member, "FreezeToThaw", limit)
+                sent.late, sent.is_veto = True, True
+                sent.fail(error.hresult, error.fact)
+                note_over(sent, begun=now - limit)
             await self._abort_failed(late, occasion)
 
     async def thaw(self, occasion: Occasion) -> None:
@@ -238,27 +244,38 @@ class Participants:
         await all_of([job(member) for member in members if member.accepts(kind)])
 
     async def _tell_one(self, member: Participant, kind: EventKind, occasion: Occasion) -> None:
-        try:
-            event = _event(member, kind, occasion)
-            answer = await self.hub.ask(member.instance, event, self._limit(member, kind))
-            if answer.document is not None:
-                _take_document(member, kind, occasion, answer.document)
-        except VssError as error:
-            self._fail(member, kind, error, fatal=True)
-        else:
-            self._judge(member, kind, answer)
+        limit = self._limit(member, kind)
+        with noted(_sent(member, kind.value, limit)) as sent:
+            try:
+                event = _event(member, kind, occasion)
+                answer = await self.hub.ask(member.instance, event, limit)
+                if answer.document is not None:
+                    _take_document(member, kind, occasion, answer.document)
+            except VssError as error:
+                sent.late, sent.is_veto = isinstance(error, WriterErrorTimeout), True
+                sent.fail(error.hresult, error.fact)
+                self._fail(member, kind, error, fatal=True)
+            else:
+                self._judge(member, kind, answer, sent)
+
+    def _freeze_limit(self, member: Participant) -> float:
+        return min(self.limits.freeze, member.instance.identity.freeze_limit_ms / 1000)
 
     def _limit(self, member: Participant, kind: EventKind) -> float:
         if kind is EventKind.FREEZE and member.frozen_until is not None:
             return max(0.001, member.frozen_until - trio.current_time())
         return self.limits.of(kind)
 
-    def _judge(self, member: Participant, kind: EventKind, answer: Answer) -> None:
+    def _judge(
+        self, member: Participant, kind: EventKind, answer: Answer, sent: EventSent
+    ) -> None:
         if answer.ok and answer.failure is None:
             member.progress = lifecycle.after(member.progress, kind)
         else:
             given = answer.failure or WriterFailure(hresult=Hresult.S_OK)
             error = _documented(member, kind, given)
+            sent.is_veto = not answer.ok
+            sent.fail(error.hresult, error.fact)
             self._fail(member, kind, error, fatal=not answer.ok, given=answer.failure)
         if kind is EventKind.THAW and member.progress is WriterState.WAITING_FOR_POST_SNAPSHOT:
             member.frozen_until = None
@@ -293,6 +310,18 @@ class Participants:
 
 def _is_frozen(member: Participant) -> bool:
     return member.progress is WriterState.WAITING_FOR_THAW and not member.is_out
+
+
+def _sent(member: Participant, event: str, limit: float) -> EventSent:
+    identity = member.instance.identity
+    return EventSent(
+        writer=short(identity.name),
+        writer_id=str(identity.writer_id),
+        instance_id=str(member.instance.id),
+        level=identity.level.name,
+        event=event,
+        limit=limit,
+    )
 
 
 def _status(member: Participant) -> WriterStatus:

@@ -9,6 +9,7 @@ from vssemu.service.events import EventLog
 from vssemu.service.limits import Limits
 from vssemu.service.providers import ProviderHub
 from vssemu.service.trace import NoPoints, Points
+from vssemu.service.tracefiles import TraceFiles
 from vssemu.service.writers import WriterHub
 from vssemu.vss.host import HostPort
 
@@ -26,5 +27,6 @@ class Parts:
     catalog: Catalog
     log: EventLog
     limits: Limits
+    traces: TraceFiles
     importing: trio.Lock = field(default_factory=trio.Lock)
     faults: Points = field(default_factory=NoPoints)

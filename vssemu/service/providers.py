@@ -21,10 +21,12 @@ from vssemu.api import provider as table
 from vssemu.rpc.client_trio import Client
 from vssemu.rpc.errors import BadReply, RpcError, ServiceError
 from vssemu.rpc.interface import Method
-from vssemu.service import runner
+from vssemu.service import brief, runner
 from vssemu.service.catalog import Catalog, StoredProvider
 from vssemu.service.events import EventLog
 from vssemu.service.limits import ProviderLimits
+from vssemu.service.record import ProviderCall
+from vssemu.service.recording import noted
 from vssemu.service.runner import ProviderAnswer
 from vssemu.vss.enums import ProviderType
 from vssemu.vss.errors import (
@@ -194,6 +196,27 @@ class Provider:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> R:
+        note = ProviderCall(
+            provider=self.name,
+            provider_id=str(self.id),
+            method=method.name,
+            arguments=brief.arguments(method, args, kwargs),
+        )
+        with noted(note):
+            result = await self._answered(program, seconds, note, method, *args, **kwargs)
+            note.returned, note.result = named(Hresult.S_OK), brief.value(result)
+            return result
+
+    async def _answered(
+        self,
+        program: Program,
+        seconds: float,
+        note: ProviderCall,
+        method: Method[P, R],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
         answered = False
         client: Client | None = None
         try:
@@ -204,6 +227,7 @@ class Provider:
             return result
         except ProviderAnswer as answer:
             answered = True
+            note.returned = named(answer.hresult)
             raise self._translated(method, answer) from answer
         except trio.TooSlowError:
             await program.kill()

@@ -10,6 +10,7 @@ from uuid import uuid4
 import trio
 
 from vssemu.api.requester import Deleted, OperationStatus, WriterMetadata
+from vssemu.linux.credentials import PeerCredentials
 from vssemu.rpc.caller import Caller
 from vssemu.service import (
     breaking,
@@ -26,6 +27,7 @@ from vssemu.service.openset import CreationSlot, OpenSet
 from vssemu.service.operations import Operations
 from vssemu.service.participants import Participants
 from vssemu.service.parts import Parts
+from vssemu.service.recording import Recorder, keep, requester_of
 from vssemu.service.sessions import Session, Sessions
 from vssemu.service.trace import Trace
 from vssemu.vss.attributes import (
@@ -44,6 +46,7 @@ from vssemu.vss.identity import (
     SnapshotSetId,
     WriterId,
     WriterInstanceId,
+    braced,
 )
 from vssemu.vss.lifecycle.requester import Call
 from vssemu.vss.lun import LunInformation
@@ -64,11 +67,17 @@ class RequesterService:
         self._operations = Operations()
         self._sessions = Sessions(self._new_session)
 
-    def _new_session(self, uid: int) -> Session:
+    def _new_session(self, peer: PeerCredentials) -> Session:
         parts = self._parts
         writers = Participants(hub=parts.writers, limits=parts.limits.writer, log=parts.log)
         trace = Trace(name=CREATION, faults=parts.faults)
-        return Session(uid=uid, participants=writers, trace=trace)
+        recorder = Recorder(
+            parts.traces,
+            parts.log,
+            host=parts.host.machine(),
+            requester=requester_of(peer.pid, peer.uid),
+        )
+        return Session(uid=peer.uid, participants=writers, trace=trace, recorder=recorder)
 
     def _session(self, caller: Caller, key: str) -> Session:
         return self._sessions.find(key, caller.credentials.uid)
@@ -96,7 +105,7 @@ class RequesterService:
 
     async def open(self, caller: Caller) -> str:
         """Open a session that ends with the caller's connection."""
-        session = self._sessions.open(caller.credentials.uid)
+        session = self._sessions.open(caller.credentials)
 
         async def gone() -> None:
             # What the end brings may take longer than the connection's own end may.
@@ -143,7 +152,8 @@ class RequesterService:
         found = self._session(caller, session)
         found.check(Call.SET_CONTEXT)
         mask = checked_context(context)
-        async with found.calling(Call.SET_CONTEXT, without_writers=not has_writers(mask)):
+        about = f"0x{mask:08x}"
+        async with found.calling(Call.SET_CONTEXT, about, without_writers=not has_writers(mask)):
             found.context = mask
 
     async def set_backup_state(
@@ -196,7 +206,8 @@ class RequesterService:
     ) -> None:
         """Include a component explicitly."""
         found = self._session(caller, session)
-        async with found.calling(Call.ADD_COMPONENT):
+        about = component_name if logical_path is None else f"{logical_path}\\{component_name}"
+        async with found.calling(Call.ADD_COMPONENT, about):
             name = components.Name(
                 instance_id=instance_id,
                 writer_id=writer_id,
@@ -223,6 +234,7 @@ class RequesterService:
                 raise
             found.document.snapshot_set_id = set_id
             found.trace.set_id = str(set_id)
+            keep("creation", set_id, context)
             return set_id
 
     async def add_to_snapshot_set(
@@ -230,7 +242,7 @@ class RequesterService:
     ) -> SnapshotId:
         """Add a volume to the set."""
         found = self._session(caller, session)
-        async with found.calling(Call.ADD_TO_SNAPSHOT_SET):
+        async with found.calling(Call.ADD_TO_SNAPSHOT_SET, volume):
             assert found.open_set is not None, "the state says that the set is open"
             return await openset.add_volume(
                 self._parts, found.open_set, volume, provider, found.trace
@@ -357,17 +369,23 @@ class RequesterService:
     ) -> Deleted:
         """Delete a copy or a set."""
         found = self._session(caller, session)
-        async with found.calling(Call.DELETE_SNAPSHOTS):
-            return await deletion.delete_snapshots(
+        is_set = source_type is ObjectType.SNAPSHOT_SET
+        async with found.calling(Call.DELETE_SNAPSHOTS, braced(source_id)) as request:
+            keep("deletion", SnapshotSetId(source_id) if is_set else None)
+            deleted = await deletion.delete_snapshots(
                 self._parts, source_id, source_type, force=force
             )
+            if deleted.hresult:
+                request.fail(Hresult(deleted.hresult), deleted.fact)
+            return deleted
 
     async def break_snapshot_set(
         self, caller: Caller, session: str, snapshot_set_id: SnapshotSetId
     ) -> None:
         """Break a set."""
         found = self._session(caller, session)
-        async with found.calling(Call.BREAK_SNAPSHOT_SET):
+        async with found.calling(Call.BREAK_SNAPSHOT_SET, braced(snapshot_set_id)):
+            keep("break", snapshot_set_id)
             document = found.document
             own = document.snapshot_set_id if document.is_transportable else None
             await breaking.break_snapshot_set(self._parts, snapshot_set_id, own)
@@ -385,6 +403,7 @@ class RequesterService:
         own = document.snapshot_set_id if document.is_transportable else None
 
         async def work() -> Hresult:
+            keep("break", snapshot_set_id)
             await breaking.break_snapshot_set_ex(self._parts, snapshot_set_id, own, flags)
             return _DONE
 

@@ -25,6 +25,7 @@ from vssemu.service.recovery import finish_deletions, recover
 from vssemu.service.registry import RegistryService, WriterService
 from vssemu.service.requester import RequesterService
 from vssemu.service.trace import NoPoints, Points
+from vssemu.service.tracefiles import TraceFiles
 from vssemu.service.writers import WriterHub
 from vssemu.vss.host import HostPort
 from vssemu.vss.provider import HostIdentity
@@ -93,6 +94,7 @@ async def open_service(
                 catalog=catalog,
                 log=log,
                 limits=limits,
+                traces=TraceFiles(state),
                 faults=faults or NoPoints(),
             )
             service = Service(parts, nursery)

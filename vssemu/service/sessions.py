@@ -12,13 +12,17 @@ from dataclasses import dataclass, field
 
 import trio
 
+from vssemu.linux.credentials import PeerCredentials
 from vssemu.service.openset import OpenSet
 from vssemu.service.operations import Operation, Operations, Work
 from vssemu.service.participants import Occasion, Participants
+from vssemu.service.record import Request, code_text, short
+from vssemu.service.recording import Recorder, noted, recording
 from vssemu.service.trace import Trace
 from vssemu.vss.attributes import Context
 from vssemu.vss.documents.bcd import BackupComponentsDocument
 from vssemu.vss.errors import BadState, ObjectNotFound
+from vssemu.vss.hresult import Hresult
 from vssemu.vss.identity import SnapshotSetId
 from vssemu.vss.lifecycle import requester as lifecycle
 from vssemu.vss.lifecycle.requester import Call, Phase, RequesterState
@@ -29,14 +33,15 @@ from vssemu.vss.writer import WriterStatus
 class Session:
     """One requester object.
 
-    uid: whose it is. trace: the steps of its backup. created: the set that it created, None
-    before. statuses: what the last GatherWriterStatus found. ended: set when everything that
-    the end brings has been done.
+    uid: whose it is. trace: the steps of its backup. recorder: its trace for users. created:
+    the set that it created, None before. statuses: what the last GatherWriterStatus found.
+    ended: set when everything that the end brings has been done.
     """
 
     uid: int
     participants: Participants
     trace: Trace
+    recorder: Recorder
     key: str = field(default_factory=lambda: secrets.token_hex(16))
     state: RequesterState = field(default_factory=RequesterState)
     context: int = int(Context.BACKUP)
@@ -56,11 +61,21 @@ class Session:
         lifecycle.check(self.state, call)
 
     @asynccontextmanager
-    async def calling(self, call: Call, *, without_writers: bool = False) -> AsyncIterator[None]:
+    async def calling(
+        self, call: Call, about: str = "", *, without_writers: bool = False
+    ) -> AsyncIterator[Request]:
         """Run one call that changes the object; when the block is left well, it has moved.
 
+        about: its arguments, for the object's trace, whose entry the block may fill in.
         Raises BadState, also when AbortBackup or Release ended the call.
         """
+        request = Request(method=call.value, arguments=short(about))
+        with recording(self.recorder), noted(request):
+            async with self._calling(call, without_writers=without_writers):
+                yield request
+
+    @asynccontextmanager
+    async def _calling(self, call: Call, *, without_writers: bool) -> AsyncIterator[None]:
         self.check(call)
         with trio.CancelScope() as scope:
             self._calls.add(scope)
@@ -86,10 +101,16 @@ class Session:
             self.state = lifecycle.ended(self.state, succeeded=succeeded)
             self.operation = None
 
+        async def recorded() -> Hresult:
+            with recording(self.recorder), noted(Request(method=call.value)) as request:
+                result = await work()
+                request.code = code_text(result)
+                return result
+
         operation = self.operation = Operation(name=call.value, uid=self.uid)
         self.operations.append(operation)
         operations.add(operation)
-        nursery.start_soon(operation.run, work, on_end)
+        nursery.start_soon(operation.run, recorded, on_end)
         return operation
 
     async def interrupt(self) -> None:
@@ -119,13 +140,13 @@ class Session:
 class Sessions:
     """The sessions of one service, by key."""
 
-    def __init__(self, make: Callable[[int], Session]) -> None:
+    def __init__(self, make: Callable[[PeerCredentials], Session]) -> None:
         self._make = make
         self._by_key: dict[str, Session] = {}
 
-    def open(self, uid: int) -> Session:
-        """Make a session for a user."""
-        session = self._make(uid)
+    def open(self, peer: PeerCredentials) -> Session:
+        """Make a session for a process and its user."""
+        session = self._make(peer)
         self._by_key[session.key] = session
         return session
 

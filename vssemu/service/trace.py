@@ -10,6 +10,8 @@ from typing import Protocol
 
 import trio
 
+from vssemu.service.record import Phase
+from vssemu.service.recording import noted
 from vssemu.vss.errors import VssError
 from vssemu.vss.steps import Step as Row
 from vssemu.vss.steps import point
@@ -65,9 +67,11 @@ class Trace:
         step = Step(name=row.value, start=begin - self.began, detail=detail)
         self.steps.append(step)
         try:
-            await self.faults.reach(point(self.name, row))
-            yield step
-            await self.faults.reach(point(self.name, row, done=True))
+            with noted(Phase(sequence=self.name, name=row.value, row=row.number)) as phase:
+                await self.faults.reach(point(self.name, row))
+                yield step
+                await self.faults.reach(point(self.name, row, done=True))
+                phase.detail = step.detail
         except VssError as error:
             step.outcome = error.hresult.name
             raise

@@ -97,16 +97,28 @@ class DeviceObject:
     path: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldVolume:
+    """When a volume was frozen and thawed, by trio's clock; None: never, or not by the hold."""
+
+    volume: str
+    frozen: float | None
+    thawed: float | None
+
+
 @dataclass(kw_only=True, slots=True)
 class Held:
     """A hold.
 
     seconds: how long writes were held, from the first freeze to the last thaw; 0.0 until its
-    end.
+    end. began: when the first freeze began, by trio's clock; None before. windows: each
+    volume's part of it, known at its end.
     """
 
     volumes: tuple[str, ...]
     seconds: float = 0.0
+    began: float | None = None
+    windows: tuple[HeldVolume, ...] = ()
 
 
 class HostPort(Protocol):
