@@ -1,7 +1,7 @@
 """The array put together: one journal, one pool, one engine, one fabric."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import structlog
@@ -128,10 +128,12 @@ async def open_array(
     Wants a mount namespace of its own. Raises VssError, OSError.
     """
     journal = await trio.to_thread.run_sync(open_journal, state)
-    try:
+    with ExitStack() as leaving:
+        leaving.callback(journal.close)
         async with open_pool(pool, journal.identity, image_size=pool_size) as opened:
             window = int(journal.identity[:8], 16)
             target = LoopTarget(JournalGrants(journal), fence_root=fence_root, window=window)
+            leaving.callback(target.grants.close)
             core = Core(
                 journal=journal,
                 pool=opened,
@@ -147,5 +149,3 @@ async def open_array(
                 yield array
                 nursery.cancel_scope.cancel()
             await target.grants.remove_made()
-    finally:
-        journal.close()

@@ -1,4 +1,4 @@
-"""Advisory locks on whole files and devices, with a time limit.
+"""Advisory locks on whole files and devices, with a time limit; and on single bytes.
 
 flock(2): the lock belongs to the open file and ends with its last descriptor, also when
 the holder is killed. udev takes the same lock on a device before it probes it.
@@ -6,7 +6,8 @@ the holder is killed. udev takes the same lock on a device before it probes it.
 The kernel has no time limit for this call. When the lock is not free at once, the program
 flock(1) waits in our place: it inherits the descriptor, and with it what it obtains.
 
-Source: flock(2), flock(1); systemd, "Locking Block Device Access".
+Source: flock(2), flock(1); fcntl(2), "Open file description locks"; systemd, "Locking Block
+Device Access".
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,3 +83,32 @@ def locked(
         yield fd
     finally:
         os.close(fd)
+
+
+def try_lock_byte(fd: int, number: int) -> bool:
+    """Lock the byte `number` of an open file if that is possible at once; tell whether it was.
+
+    The byte need not be there: bytes of a file, or of a device node, serve as names that
+    several processes share. The lock belongs to the open file (F_OFD_SETLK, Linux 3.15), so
+    it ends with its last descriptor, and a second `open` of this process is another holder.
+    Locks of whole files, above, do not see it. fd: open for writing.
+    Raises OSError naming the file: EBADF when it is not open for writing.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _byte(fcntl.F_WRLCK, number))
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:
+        error.filename = libc.name_of(fd)
+        raise
+    return True
+
+
+def unlock_byte(fd: int, number: int) -> None:
+    """Give the lock of a byte up; without one, do nothing. Raises OSError."""
+    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _byte(fcntl.F_UNLCK, number))
+
+
+def _byte(kind: int, number: int) -> bytes:
+    """Return a struct flock: type, whence, start, length, pid (0 for these locks)."""
+    return struct.pack("hhqqi0q", kind, os.SEEK_SET, number, 1, 0)

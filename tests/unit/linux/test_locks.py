@@ -64,3 +64,39 @@ def test_a_lock_that_is_given_up_in_time_is_obtained_and_kept(tmp_path: Path, he
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), locks.locked(tmp_path / "none", seconds=1):
         pass
+
+
+def test_a_locked_byte_is_one_open_files_and_no_other_byte_is(tmp_path: Path) -> None:
+    path = tmp_path / "bytes"
+    path.touch()
+    first, second = os.open(path, os.O_RDWR), os.open(path, os.O_RDWR)
+    try:
+        assert locks.try_lock_byte(first, 4000)
+        assert locks.try_lock_byte(first, 4000), "its own again"
+        assert not locks.try_lock_byte(second, 4000)
+        assert locks.try_lock_byte(second, 4001)
+        assert locks.try_lock(second), "a lock of the whole file is another thing"
+        locks.unlock_byte(first, 4000)
+        assert locks.try_lock_byte(second, 4000)
+    finally:
+        os.close(first)
+        os.close(second)
+
+
+def test_a_byte_is_free_when_its_holder_has_closed_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "bytes"
+    path.touch()
+    first, second = os.open(path, os.O_RDWR), os.open(path, os.O_RDWR)
+    assert locks.try_lock_byte(first, 7)
+    os.close(first)
+    assert locks.try_lock_byte(second, 7)
+    os.close(second)
+
+
+def test_a_byte_of_a_file_opened_for_reading_is_an_error_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "bytes"
+    path.touch()
+    fd = os.open(path, os.O_RDONLY)
+    with pytest.raises(OSError, match="bytes"):
+        locks.try_lock_byte(fd, 0)
+    os.close(fd)

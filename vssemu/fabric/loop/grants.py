@@ -10,6 +10,9 @@ or with a file that is none of that host's LUNs, it is taken away.
 The fence is the cgroup below the fence root that has the host's name. Where there is none
 the host is not fenced, which is said once in the log. The table survives in a store, for the
 kernel does not tell what a fence admits.
+
+Several arrays on one machine share its devices. What an array was given is *taken*, a lock that
+all of them see, from before it is looked at until it is nobody's again.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +23,7 @@ from typing import Final, Protocol
 import structlog
 import trio
 
+from vssemu.fabric.loop.taken import TakenDevices
 from vssemu.fabric.loop.target_bindings import FileIdentity, bound_file
 from vssemu.linux import device_fence, loop
 from vssemu.linux.device_fence import DeviceAccess, DeviceRule
@@ -38,7 +42,7 @@ FIRST_DEVICE: Final = 64
 LAST_DEVICE: Final = 4095
 WINDOW: Final = 64
 """Each array begins its search in a window of its own, so that two arrays on one machine
-seldom choose the same free device at the same moment. Only one of them can bind it."""
+seldom have to pass over what the other has taken."""
 
 _MEMORY: Final = 1
 _CHARACTERS: Final = (
@@ -104,24 +108,35 @@ class Grants:
         self._own_files = own_files
         self._fence_root = fence_root
         self._grants: dict[int, Grant] = {}
+        self._taken = TakenDevices()
+        self._lost: set[Initiator] = set()
         self._made: set[int] = set()
         self._unfenced: set[Initiator] = set()
         self._lock = trio.Lock()
         self._started = False
 
     async def load(self) -> None:
-        """Take over what an earlier run gave. Nothing is taken back before `start`."""
+        """Take over what an earlier run gave. Nothing is taken back before `start`.
+
+        What another array has taken since, as free as it was, is not ours any more.
+        """
         now = trio.current_time()
         for device, initiator in (await self._store.load()).items():
-            self._grants[device] = Grant(initiator=initiator, since=now)
+            if self._taken.take(device):
+                self._grants[device] = Grant(initiator=initiator, since=now)
+            else:
+                logger.info("device_lost_to_another_array", device=device, initiator=initiator)
+                await self._store.remove(device)
+                self._lost.add(initiator)
 
     async def start(self) -> None:
         """Review what was taken over, once all LUNs are published, and set the fences."""
         async with self._lock:
             self._started = True
             await self._review()
-            for initiator in {grant.initiator for grant in self._grants.values()}:
+            for initiator in self._lost | {g.initiator for g in self._grants.values()}:
                 await self._fence(initiator)
+            self._lost.clear()
 
     def owner(self, device: int) -> Initiator | None:
         """Return who was given a device."""
@@ -136,7 +151,11 @@ class Grants:
         async with self._lock:
             await self._review()
             device = await trio.to_thread.run_sync(self._free_device)
-            await self._store.add(device, initiator)
+            try:
+                await self._store.add(device, initiator)
+            except BaseException:
+                self._taken.give_back(device)
+                raise
             self._grants[device] = Grant(initiator=initiator, since=trio.current_time())
             await self._fence(initiator)
             return device
@@ -163,11 +182,17 @@ class Grants:
     async def remove_made(self) -> None:
         """Take away the free devices that were made here: for an orderly end."""
         for device in tuple(self._made):
+            if not self._taken.take(device):
+                continue
             try:
                 await trio.to_thread.run_sync(loop.remove, device)
             except OSError as error:
                 logger.info("device_stays", device=device, error=str(error))
             self._made.discard(device)
+
+    def close(self) -> None:
+        """Let other arrays have what was taken."""
+        self._taken.close()
 
     async def _review(self) -> None:
         now = trio.current_time()
@@ -188,20 +213,32 @@ class Grants:
     async def _take_back(self, device: int) -> None:
         await self._store.remove(device)
         grant = self._grants.pop(device)
+        self._taken.give_back(device)
         logger.debug("device_taken_back", device=device, initiator=grant.initiator)
 
     def _free_device(self) -> int:
         for device in self._candidates:
             if device in self._grants or loop.sysfs_facts(device) is not None:
                 continue
+            if not self._taken.take(device):
+                continue
             try:
-                loop.add(device)
-                self._made.add(device)
-            except FileExistsError:
-                if loop.sysfs_facts(device) is not None:
-                    continue
-            return device
+                if self._is_free(device):
+                    return device
+            except OSError:
+                self._taken.give_back(device)
+                raise
+            self._taken.give_back(device)
         raise Fail("there is no free loop device", hint="detach LUNs that are not used")
+
+    def _is_free(self, device: int) -> bool:
+        """Tell whether a device that was just taken is bound to nothing; make it if need be."""
+        try:
+            loop.add(device)
+        except FileExistsError:
+            return loop.sysfs_facts(device) is None
+        self._made.add(device)
+        return True
 
     async def _fence(self, initiator: Initiator) -> None:
         group = None if self._fence_root is None else self._fence_root / initiator
