@@ -2,7 +2,7 @@
 
     from vssemu.faults import Fault, FaultStore
 
-    faults = FaultStore(Path("/var/lib/vssemu/faults"))        # of a host, seen from inside
+    faults = FaultStore(HOST_DIRECTORY)        # of this host
     faults.arm(Fault("provider", "commit_snapshots", "code", "VSS_E_PROVIDER_VETO"))
     faults.arm(Fault("service", "creation.hold", "stop"))
     ...                                                        # a creation runs into it
@@ -19,6 +19,14 @@ file that is not there.
 from vssemu.faults.names import POINTS
 from vssemu.faults.plan import ACTIONS, Fault
 from vssemu.faults.points import FaultPoints, InjectedFault
-from vssemu.faults.store import FaultStore
+from vssemu.faults.store import HOST_DIRECTORY, FaultStore
 
-__all__ = ["ACTIONS", "POINTS", "Fault", "FaultPoints", "FaultStore", "InjectedFault"]
+__all__ = [
+    "ACTIONS",
+    "HOST_DIRECTORY",
+    "POINTS",
+    "Fault",
+    "FaultPoints",
+    "FaultStore",
+    "InjectedFault",
+]

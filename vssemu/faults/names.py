@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final
 
+from vssemu.vss import steps
 from vssemu.vss.errors import ObjectNotFound
 
 _PROVIDER_CALLS: Final = {
@@ -41,7 +42,7 @@ _WRITER_EVENTS: Final = {
     "backup_shutdown": "BackupShutdown, the requester being gone",
 }
 
-_SERVICE: Final[dict[str, str]] = {}
+_SERVICE: Final = dict(steps.points())
 
 _ARRAY: Final[dict[str, str]] = {}
 
@@ -65,6 +66,9 @@ POINTS: Final = MappingProxyType(
 """where -> name of a point -> what it is."""
 
 
+_LABELLED: Final = frozenset({"provider", "writer"})
+
+
 def kind_of(where: str) -> str:
     """Return which processes a place means: `writer` of `writer` and of `writer:LABEL`."""
     return where.partition(":")[0]
@@ -76,13 +80,13 @@ def check(where: str, name: str | None = None) -> None:
     Raises ObjectNotFound.
     """
     kind = kind_of(where)
-    if kind not in POINTS:
+    if kind not in POINTS or (kind != where and kind not in _LABELLED):
         raise _unknown(f"no process is called {where!r}", where, list(POINTS))
-    if name is not None and POINTS[kind] and name not in POINTS[kind]:
+    if name is not None and name not in POINTS[kind]:
         raise _unknown(f"{kind} has no point {name!r}", name, list(POINTS[kind]))
 
 
 def _unknown(fact: str, given: str, known: list[str]) -> ObjectNotFound:
-    near = get_close_matches(given, known, n=3, cutoff=0.5) or known[:4]
+    near = get_close_matches(given, known, n=3, cutoff=0.4) or known[:4]
     hint = f"near it: {', '.join(near)}; `vssemu fault points` lists all"
     return ObjectNotFound(fact, hint=hint, item=given)

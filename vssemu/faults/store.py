@@ -23,6 +23,9 @@ from vssemu.faults.plan import Fault
 from vssemu.linux import locks
 from vssemu.vss.errors import Fail, InvalidArgument
 
+HOST_DIRECTORY: Final = Path("/var/lib/vssemu/faults")
+"""Of a host, as it is seen from inside."""
+
 _LOCK_SECONDS: Final = 10.0
 _PAUSE: Final = 0.01
 _TICKET: Final = re.compile(r"[^@~]+@[0-9]+-[0-9]+")

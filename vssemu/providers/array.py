@@ -28,7 +28,7 @@ from vssemu.vss.attributes import Attribute
 from vssemu.vss.enums import LunStateChange
 from vssemu.vss.errors import VssError
 from vssemu.vss.hresult import PROVIDER_RETURNS, Hresult
-from vssemu.vss.identity import GUID_NULL, LunId, SnapshotId, SnapshotSetId
+from vssemu.vss.identity import ARRAY_PROVIDER_ID, GUID_NULL, LunId, SnapshotId, SnapshotSetId
 from vssemu.vss.lifecycle.provider import SetCall, SetState, after
 from vssemu.vss.lun import Lun, LunInformation, is_same_lun
 from vssemu.vss.provider import HostIdentity, ProviderFailure, Supported
@@ -60,7 +60,8 @@ class ArrayProvider:
     """HardwareProvider of the virtual array.
 
     Configuration: array_socket, the initiator socket; run, a directory that a restart of the
-    machine empties, for what a restart of the provider must know.
+    machine empties, for what a restart of the provider must know; provider_id, the id it is
+    registered by.
     """
 
     def __init__(self) -> None:
@@ -73,7 +74,8 @@ class ArrayProvider:
         """Take the configuration, and up a set that an earlier process had committed."""
         self._socket = config.get("array_socket", ARRAY_SOCKET)
         run = config.get("run")
-        self._file = SetFile(Path(run) / "array-provider.set" if run else None)
+        own = config.get("provider_id", ARRAY_PROVIDER_ID)
+        self._file = SetFile(Path(run) / "providers" / f"{own}.set" if run else None)
         set_id = self._file.read()
         if set_id is not None:
             self._current = _Set(id=set_id, state=SetState.CREATED)

@@ -10,6 +10,7 @@ COMMANDS = {
     "array": "vssemu.tools.array:array",
     "diskshadow": "vssemu.tools.diskshadow.command:diskshadow",
     "doctor": "vssemu.tools.doctor:doctor",
+    "fault": "vssemu.tools.fault:fault",
     "lab": "vssemu.tools.lab:lab",
     "provider": "vssemu.tools.provider:provider",
     "vds": "vssemu.tools.vds:vds",

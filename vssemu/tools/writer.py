@@ -72,14 +72,31 @@ def sqlite(
 @instance_option
 def files(groups: tuple[str, ...], filespec: str, instance_name: str | None) -> None:
     """Name directories, with all below, as components to back up; nothing is stopped."""
+    _run_with(
+        "vssemu.writers.files:FilesWriter",
+        {"group": _groups(groups, filespec), "instance_name": instance_name},
+    )
+
+
+def _groups(groups: Sequence[str], filespec: str) -> list[dict[str, str]]:
     tables = []
     for text in groups:
         name, equals, directory = text.partition("=")
         if not name or not equals or not directory:
             raise click.BadParameter(f"{text!r} is not NAME=DIRECTORY")
         tables.append({"name": name, "path": _absolute(directory), "filespec": filespec})
+    return tables
+
+
+@writer.command()
+@click.argument("groups", metavar="NAME=DIRECTORY...", nargs=-1, required=True)
+@click.option("--label", help="Its points are writer:LABEL, which tells several apart.")
+@instance_option
+def faulty(groups: tuple[str, ...], label: str | None, instance_name: str | None) -> None:
+    """Be a writer for directories that misbehaves where `vssemu fault` says."""
     _run_with(
-        "vssemu.writers.files:FilesWriter", {"group": tables, "instance_name": instance_name}
+        "vssemu.writers.faulty:FaultyWriter",
+        {"group": _groups(groups, "*"), "label": label, "instance_name": instance_name},
     )
 
 
