@@ -6,7 +6,7 @@ PYTHON  := $(VENV)/bin/python
 PACKAGES := python3-venv python3-dev gcc pkg-config libfuse3-dev fuse3 xfsprogs e2fsprogs \
             gdisk util-linux attr restic cabextract sqlite3 fio
 
-.PHONY: help demo unit test soak check clean setup
+.PHONY: help demo unit test soak bench check clean setup
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -23,6 +23,11 @@ test: setup ## all tests, on real devices (root)
 
 soak: setup ## tests that run for long, or under storms (root)
 	$(PYTHON) -m pytest tests/soak
+
+bench: setup ## figures side by side with what they are held against; BENCH=tar,hold for some (root)
+	@command -v qemu-storage-daemon >/dev/null || echo "without qemu-utils and qemu-system-common" \
+	    "there is no figure of QEMU's copy-before-write"
+	$(PYTHON) -m tests.bench $(BENCH)
 
 check: $(VENV)/.installed ## ruff, mypy strict, the import contract
 	$(VENV)/bin/ruff format --check .

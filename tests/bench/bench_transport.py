@@ -1,25 +1,23 @@
-"""Print how long the steps of a transport take, client to client, on a lab of its own.
+"""How long the steps of a transport take, client to client.
 
 `python -m tests.bench.bench_transport [ROUNDS]`, as root. Each round creates, imports, looks
 into and deletes one small transportable set; the figures are medians over the rounds.
 """
 
 import json
-import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from tests.bench import benchlab
+from tests.bench.benchlab import ONE, TWO
+from tests.bench.figures import Row, median, ms, show
 from vssemu.api import blocking
-from vssemu.lab import enter
-from vssemu.lab.config import LabConfig, VolumeSpec
 from vssemu.lab.lab import Lab
-from vssemu.vss.attributes import Attribute, Context
-from vssemu.vss.enums import BackupType
 
-ONE, TWO = "systemOne", "systemTwo"
+WHOLE = "create + import + delete of a small set"
 
 
 class Times:
@@ -35,54 +33,52 @@ class Times:
         self.seconds[name].append(time.perf_counter() - begin)
 
 
-def one_round(lab: Lab, vss_one: blocking.Vss, vss_two: blocking.Vss, times: Times) -> None:
-    with times.step("whole round"), vss_one.backup_components() as creator:
+def rows(rounds: int = 10) -> Sequence[Row]:
+    """Measure; return the rows."""
+    times = Times()
+    with (
+        benchlab.running() as lab,
+        benchlab.connect(lab, ONE) as one,
+        benchlab.connect(lab, TWO) as two,
+    ):
+        for _ in range(rounds):
+            _round(lab, one, two, times)
+    whole = times.seconds.pop(WHOLE)
+    return [
+        Row(
+            name=WHOLE,
+            figure=ms(median(whole)),
+            against="500.0 ms",
+            ratio=median(whole) / 0.5,
+            target="under 1.0",
+        ),
+        *(Row(name=f"  {name}", figure=ms(median(s))) for name, s in times.seconds.items()),
+    ]
+
+
+def _round(lab: Lab, vss_one: blocking.Vss, vss_two: blocking.Vss, times: Times) -> None:
+    with times.step(WHOLE), vss_one.backup_components() as creator:
         with times.step("create"):
-            creator.initialize_for_backup()
-            creator.set_backup_state(
-                select_components=False, bootable=False, backup_type=BackupType.COPY
-            )
-            creator.set_context(Context.BACKUP | Attribute.TRANSPORTABLE)
-            creator.gather_writer_metadata()
-            creator.start_snapshot_set()
-            snapshot = creator.add_to_snapshot_set("F:\\")
-            creator.prepare_for_backup()
-            creator.do_snapshot_set()
+            snapshot = benchlab.create(creator)
             document = creator.save_as_xml()
         with vss_two.backup_components() as importer:
             with times.step("import"):
-                importer.initialize_for_backup(document)
-                importer.set_context(Context.ALL)
-                importer.import_snapshots()
+                benchlab.import_set(importer, document)
                 copy = importer.get_snapshot_properties(snapshot)
-            tree = enter.inside(lab.paths, TWO, copy.device_object)
             with times.step("first look-up"):
-                assert any(tree.iterdir())
+                assert any(benchlab.tree_of(lab, TWO, copy.device_object).iterdir())
             begin = time.perf_counter()
         times.seconds["delete by release"].append(time.perf_counter() - begin)
+    times.seconds["hold window"].append(_last_hold(lab))
+
+
+def _last_hold(lab: Lab) -> float:
     log = lab.paths.host_state(ONE) / "var/events.jsonl"
-    events = [json.loads(line) for line in log.read_text().splitlines()]
-    times.seconds["hold window"].append(
-        next(e["hold_seconds"] for e in reversed(events) if e["kind"] == "creation")
-    )
-
-
-def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
-    lab, times = Lab("bench"), Times()
-    volume = VolumeSpec(letter="F", size=64 << 20)
-    lab.down()
-    try:
-        lab.up(LabConfig(name="bench", volumes=(volume,)))
-        sockets = [enter.inside(lab.paths, host, "/run/vssemu/vss.sock") for host in (ONE, TWO)]
-        with blocking.connect(sockets[0]) as one, blocking.connect(sockets[1]) as two:
-            for _ in range(rounds):
-                one_round(lab, one, two, times)
-    finally:
-        lab.down()
-    for name, seconds in times.seconds.items():
-        print(f"{name:20} {statistics.median(seconds) * 1000:8.1f} ms")
+    for line in reversed(log.read_text().splitlines()):
+        if (event := json.loads(line))["kind"] == "creation":
+            return float(event["hold_seconds"])
+    raise AssertionError(f"{log} has no creation")
 
 
 if __name__ == "__main__":
-    main()
+    show("Transport", rows(int(sys.argv[1]) if len(sys.argv) > 1 else 10))

@@ -1,0 +1,65 @@
+"""A lab of a bench's own, and a set's way from its creator to its importer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vssemu.api import blocking
+from vssemu.api.blocking import BackupComponents
+from vssemu.lab import enter
+from vssemu.lab.config import LabConfig, VolumeSpec
+from vssemu.lab.lab import Lab
+from vssemu.vss.attributes import Attribute, Context
+from vssemu.vss.enums import BackupType
+from vssemu.vss.identity import SnapshotId
+
+ONE, TWO = "systemOne", "systemTwo"
+MIB = 1 << 20
+TRANSPORTABLE = Context.BACKUP | Attribute.TRANSPORTABLE
+
+
+@contextmanager
+def running(*volumes: VolumeSpec) -> Iterator[Lab]:
+    """Run a lab of two hosts during the block; without volumes, with a small F:."""
+    lab = Lab("bench")
+    lab.down()
+    try:
+        lab.up(
+            LabConfig(name="bench", volumes=volumes or (VolumeSpec(letter="F", size=64 * MIB),))
+        )
+        yield lab
+    finally:
+        lab.down()
+
+
+def connect(lab: Lab, host: str) -> blocking.Vss:
+    """Return a client of a host's service; the interpreter's start is no part of a figure."""
+    return blocking.connect(enter.inside(lab.paths, host, "/run/vssemu/vss.sock"))
+
+
+def create(backup: BackupComponents, context: int = TRANSPORTABLE) -> SnapshotId:
+    """Create a set of F: alone; return its shadow copy."""
+    backup.initialize_for_backup()
+    backup.set_backup_state(select_components=False, bootable=False, backup_type=BackupType.COPY)
+    backup.set_context(context)
+    with_writers = not context & Attribute.NO_WRITERS
+    if with_writers:
+        backup.gather_writer_metadata()
+    backup.start_snapshot_set()
+    snapshot = backup.add_to_snapshot_set("F:\\")
+    if with_writers:
+        backup.prepare_for_backup()
+    backup.do_snapshot_set()
+    return snapshot
+
+
+def import_set(backup: BackupComponents, document: str) -> None:
+    """Import the set of a document."""
+    backup.initialize_for_backup(document)
+    backup.set_context(Context.ALL)
+    backup.import_snapshots()
+
+
+def tree_of(lab: Lab, host: str, device_object: str) -> Path:
+    """Return a device object as the machine reaches it."""
+    return enter.inside(lab.paths, host, device_object)
