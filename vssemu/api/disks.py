@@ -30,10 +30,20 @@ def rescan() -> None:
 
 
 @disks.method(returns="volume")
-def create_volume(lun: LunId, filesystem: str, label: str | None, path: str | None) -> str:
-    r"""Partition an empty LUN (GPT), format it, and mount it at a letter (`X:\`) or folder.
+def create_volume(
+    lun: LunId,
+    filesystem: str,
+    label: str | None,
+    path: str | None,
+    size: int | None = None,
+    whole: bool = False,
+) -> str:
+    r"""Make a volume on a LUN, format it, and mount it at a letter (`X:\`) or folder.
 
-    Returns the volume's GUID name. Refused for a LUN that holds a partition table.
+    It is a partition (GPT) of `size` bytes, a multiple of 1 MiB, beside those that are there;
+    None takes the largest room. whole: the file system takes all of the LUN, without a table.
+    Returns the volume's GUID name. Refused for a LUN without room, or, if whole, that is not
+    empty; it is then as it was.
     """
     raise Declared
 

@@ -90,7 +90,7 @@ class HostAgent:
         self._publication = Publication()
         self.copies = Copies(adapter, storage, catalog, self._publication, paths)
         self.exposures = Exposures(catalog, paths)
-        self.topology = Topology(adapter, catalog, self.copies, self.exposures, paths)
+        self.topology = Topology(adapter, storage, catalog, self.copies, self.exposures, paths)
         self.device_objects = PublicationService(self._publication, self.copies.attach_tree)
         self._tasks = tasks
         self._machine = machine or os.uname().nodename
@@ -132,6 +132,12 @@ class HostAgent:
     @translated
     async def check_can_hold(self, volume: Volume) -> None:
         """Raise VolumeNotSupported unless the volume can be held safely."""
+        if volume.filesystem is None:
+            raise VolumeNotSupported(
+                f"{volume.name}: it has no file system that this host knows",
+                hint="ext4 and xfs are supported",
+                item=volume.name,
+            )
         target = self.topology.of(volume).target()
         if target is None:
             raise VolumeNotSupported(
@@ -150,16 +156,14 @@ class HostAgent:
 
     @translated
     async def set_flags(self, volumes: Sequence[Volume], flags: GptFlags) -> None:
-        """Replace the attribute bits 60 to 63 of the volumes' partitions.
+        """Replace the attribute bits 60 to 63 of the volumes.
 
         A volume that is not mounted and may be now, is mounted where it is remembered.
         """
         async with self.lock:
             for described in volumes:
                 volume = self.topology.of(described)
-                number = volume.facts.number
-                await inventory.change_flags(self.adapter, volume.lun.id, number, flags)
-                volume.set_flags(flags)
+                await volume.change_flags(flags)
                 if not volume.is_quiet and not volume.places:
                     await self.topology.mount_remembered(volume)
 
@@ -219,26 +223,36 @@ class HostAgent:
         async with self.lock:
             for lun in luns:
                 known = self.topology.require(lun.information)
-                await inventory.change_identity(self.adapter, known.id)
+                await inventory.change_identity(self.adapter, known)
                 await self.topology.reread(known)
 
     @translated
     async def surface(self, copy: CopyToSurface) -> DeviceObject:
         """Make the copy's device object. Its tree is mounted at the first look-up."""
-        async with self.lock:
-            for record, extents in zip(copy.luns, copy.extents, strict=True):
-                known = self.topology.require(record)
-                for volume in self.topology.volumes_on(known.id):
-                    if (volume.facts.extent,) == extents:
-                        extent = volume.facts.extent
-                        row = await self.copies.surface(
-                            copy.snapshot_id, known.id, extent, copy.properties_json
-                        )
-                        path = self.copies.object_path(row.number)
-                        return DeviceObject(number=row.number, path=path)
         item = str(copy.snapshot_id)
-        names = ", ".join(record.describe() for record in copy.luns) or "no LUN"
-        raise MissingVolume(f"shadow copy {{{item}}}: its volume is not on {names}", item=item)
+        places = [
+            (record, extent)
+            for record, extents in zip(copy.luns, copy.extents, strict=True)
+            for extent in extents
+        ]
+        if len(places) != 1:
+            raise VolumeNotSupported(
+                f"shadow copy {{{item}}}: its volume lies in {len(places)} parts on"
+                f" {len(copy.luns)} LUNs",
+                hint="only a volume in one part, on one LUN, can be shown here",
+                item=item,
+            )
+        ((record, extent),) = places
+        async with self.lock:
+            known = self.topology.require(record)
+            volume = self.topology.volume_at(known.id, extent)
+            if volume is None or volume.facts.extent != extent:
+                fact = f"shadow copy {{{item}}}: its volume is not on {known.id}"
+                raise MissingVolume(fact, item=item)
+            row = await self.copies.surface(
+                copy.snapshot_id, known.id, extent, copy.properties_json
+            )
+            return DeviceObject(number=row.number, path=self.copies.object_path(row.number))
 
     @translated
     async def update_properties(self, snapshot_id: SnapshotId, properties_json: str) -> None:
@@ -258,12 +272,8 @@ class HostAgent:
         async with self.lock:
             row = self.copies.get(snapshot_id).row
             await self.storage.set_independent([self.topology.lun(row.lun).information])
-            for volume in self.topology.volumes_on(row.lun):
-                if volume.facts.extent == row.extent:
-                    flags = volume.facts.flags & GptFlags.READ_ONLY
-                    number = volume.facts.number
-                    await inventory.change_flags(self.adapter, row.lun, number, flags)
-                    volume.set_flags(flags)
+            if (volume := self.topology.volume_at(row.lun, row.extent)) is not None:
+                await volume.change_flags(volume.facts.flags & GptFlags.READ_ONLY)
             self.copies.rewrite(snapshot_id, released=True)
 
     @translated
@@ -271,9 +281,8 @@ class HostAgent:
         """Make the volume of a released copy writable; its device object ends."""
         async with self.lock:
             row = self.copies.get(snapshot_id).row
-            for volume in self.topology.volumes_on(row.lun):
-                if volume.facts.extent == row.extent:
-                    await self.open_for_writing(volume)
+            if (volume := self.topology.volume_at(row.lun, row.extent)) is not None:
+                await self.open_for_writing(volume)
 
     async def open_for_writing(self, volume: HostVolume) -> None:
         """Clear a volume's attribute bits and mount it where it is remembered; under the lock.
@@ -284,9 +293,7 @@ class HostAgent:
         for row in self.copies.rows_on(volume.lun.id, volume.facts.extent):
             await self.copies.retire(row.snapshot_id)
         await volume.dismount(lazily=False)
-        number = volume.facts.number
-        await inventory.change_flags(self.adapter, volume.lun.id, number, GptFlags.NONE)
-        volume.set_flags(GptFlags.NONE)
+        await volume.change_flags(GptFlags.NONE)
         await self.topology.mount_remembered(volume)
 
     @translated

@@ -12,7 +12,6 @@ Until the tree is mounted its bare directory is *pinned*, held open here: device
 the first walker wait for the tree, whatever kind of walk it is.
 """
 
-import os
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -25,20 +24,16 @@ from vssemu.api.device_objects import DeviceObject
 from vssemu.host import mounting, trees
 from vssemu.host.border import vss_error
 from vssemu.host.catalog import Catalog, ObjectRow
-from vssemu.host.names import AccessPath
 from vssemu.host.paths import HostPaths
 from vssemu.host.publication import Publication
 from vssemu.host.storage import Storage
-from vssemu.linux import loop
+from vssemu.host.surfaced import SurfacedCopy, end_use
 from vssemu.rpc.errors import RpcError
 from vssemu.vss.array import View
 from vssemu.vss.errors import ObjectNotFound, VssError
-from vssemu.vss.fabric import BoundDevice, HostBusAdapter
+from vssemu.vss.fabric import HostBusAdapter
 from vssemu.vss.identity import DEVICE_OBJECT_PREFIX, LunId, SnapshotId
 from vssemu.vss.lun import Extent
-
-REVOKED_SIZE: Final = 512
-"""Bytes that a revoked device still shows: the least that a loop device has."""
 
 PIN_LIMIT: Final = 1.0
 """Seconds that a new device object waits to be pinned. It works without; it takes 1 ms."""
@@ -47,41 +42,6 @@ TURN_LIMIT: Final = 10.0
 """Seconds that a removal waits for a walk into devicefs to end; a dead devicefs ends it."""
 
 _log = structlog.get_logger(__name__)
-
-
-class SurfacedCopy:
-    """A copy whose read-only device exists.
-
-    kind: its file system. walking: whoever walks to its directory in devicefs holds it.
-    pinned: set when it was once. pinned_for: the devicefs that it was pinned for last, as
-    `Publication.settlements` numbers them.
-    """
-
-    def __init__(
-        self, row: ObjectRow, device: BoundDevice, kind: str, keeper: AsyncExitStack
-    ) -> None:
-        self.row = row
-        self.device = device
-        self.kind = kind
-        self.place: AccessPath | None = None
-        self.leaving = False
-        self.walking = trio.Lock()
-        self.pinned = trio.Event()
-        self.pinned_for = 0
-        self._pin: int | None = None
-        self._keeper = keeper
-
-    def pin(self, directory: int | None) -> None:
-        """Hold a bare directory open instead of the one before; None: none."""
-        former, self._pin = self._pin, directory
-        if former is not None:
-            os.close(former)
-
-    async def leave(self) -> None:
-        """Let the device go; a mounted tree keeps it, and so does devicefs."""
-        self.pin(None)
-        with trio.CancelScope(shield=True):
-            await self._keeper.aclose()
 
 
 class Copies:
@@ -119,9 +79,9 @@ class Copies:
         return list(self._surfaced.values())
 
     def rows_on(self, lun: LunId, extent: Extent | None = None) -> list[ObjectRow]:
-        """Return the device objects on a LUN, or on one partition of it, surfaced or not."""
+        """Return the device objects on a LUN, or on one volume of it, surfaced or not."""
         rows = [row for row in self._catalog.objects() if row.lun == lun]
-        return [row for row in rows if extent is None or row.extent == extent]
+        return [row for row in rows if extent is None or row.extent.offset == extent.offset]
 
     async def surface(
         self, snapshot_id: SnapshotId, lun: LunId, extent: Extent, properties_json: str
@@ -181,12 +141,17 @@ class Copies:
             await self._take_down(self._surfaced[snapshot_id])
         if row is None:
             return
+        if len(self.rows_on(row.lun)) == 1:
+            # The copies of several volumes of a LUN are shown from one clone.
+            await self._discard_scratch(row.lun)
+        self._catalog.remove_object(snapshot_id)
+
+    async def _discard_scratch(self, lun: LunId) -> None:
         try:
-            await self._storage.discard_scratch(row.lun)
+            await self._storage.discard_scratch(lun)
         except (OSError, RpcError, VssError) as error:
             # Nothing reaches the clone any more; the array drops it together with the LUN.
-            _log.warning("scratch clone left to the array", lun=row.lun, reason=str(error))
-        self._catalog.remove_object(snapshot_id)
+            _log.warning("scratch clone left to the array", lun=lun, reason=str(error))
 
     def rewrite(
         self, snapshot_id: SnapshotId, *, properties: str | None = None, released: bool = False
@@ -252,7 +217,7 @@ class Copies:
         async with self._adapter.bound(
             row.lun, View.SCRATCH, offset=extent.offset, length=extent.length, writable=True
         ) as device:
-            await trio.to_thread.run_sync(_mount_for_a_moment, device)
+            await trio.to_thread.run_sync(mounting.replay_log, device)
 
     async def _bring_up(self, row: ObjectRow) -> None:
         try:
@@ -277,7 +242,7 @@ class Copies:
                     writable=False,
                 )
             )
-            kind = await trio.to_thread.run_sync(_mount_for_a_moment, device)
+            kind = await trio.to_thread.run_sync(mounting.replay_log, device)
             return SurfacedCopy(row, device, kind, on_failure.pop_all())
 
     def _publish(self, copy: SurfacedCopy) -> None:
@@ -305,48 +270,10 @@ class Copies:
             with trio.move_on_after(TURN_LIMIT):
                 async with copy.walking:
                     copy.pin(None)
-            await trio.to_thread.run_sync(_unmount, copy)
-            await trio.to_thread.run_sync(_silence, copy)
-            await trio.to_thread.run_sync(_revoke, copy)
+            await trio.to_thread.run_sync(end_use, copy)
             self._surfaced.pop(copy.row.snapshot_id, None)
             await copy.leave()
 
 
-def _mount_for_a_moment(device: BoundDevice) -> str:
-    """Mount a copy where nobody sees it, unmount it, and return its file system's type."""
-    kind = mounting.filesystem_on(device)
-    os.close(mounting.detached_copy(device, kind))
-    return kind
-
-
 def _name(number: int) -> str:
     return f"{DEVICE_OBJECT_PREFIX}{number}"
-
-
-def _unmount(copy: SurfacedCopy) -> None:
-    try:
-        mounting.unmount_everywhere(mounting.number_of(copy.device))
-        if copy.place is not None:
-            mounting.tidy(copy.place)
-    except OSError as error:
-        _log.warning("copy not unmounted", number=copy.row.number, reason=str(error))
-
-
-def _silence(copy: SurfacedCopy) -> None:
-    try:
-        mounting.shut_down(copy.device, copy.kind)
-    except OSError as error:
-        # The device may have been taken away already: a surprise removal.
-        _log.info("copy not shut down", number=copy.row.number, reason=str(error))
-
-
-def _revoke(copy: SurfacedCopy) -> None:
-    """Leave users of what is open a device without bytes."""
-    try:
-        descriptor = os.open(copy.device.node, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            loop.set_size_limit(descriptor, REVOKED_SIZE)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        _log.warning("device not revoked", number=copy.row.number, reason=str(error))

@@ -1,31 +1,20 @@
 """io.vssemu.Disks: LUNs, disks and volumes of this host for requesters."""
 
-from typing import Final
+from functools import partial
 
 import trio
 
-from vssemu.host import inventory
+from vssemu.host import formatting
 from vssemu.host.agent import HostAgent
 from vssemu.host.border import translated
+from vssemu.host.formatting import NewVolume
 from vssemu.host.inventory import KnownLun
-from vssemu.host.names import access_path
+from vssemu.host.names import AccessPath, access_path
 from vssemu.host.volumes import HostVolume
-from vssemu.linux import filesystems
 from vssemu.rpc.caller import Caller
-from vssemu.vss.errors import (
-    BadState,
-    InvalidArgument,
-    ObjectAlreadyExists,
-    ObjectNotFound,
-)
-from vssemu.vss.fabric import BoundDevice
+from vssemu.vss.errors import BadState, ObjectAlreadyExists, ObjectNotFound
 from vssemu.vss.host import Disk, DiskStatus, Volume
 from vssemu.vss.identity import Initiator, LunId, SnapshotSetId
-
-FORMAT_LIMIT: Final = 300.0
-"""Seconds that mkfs may take."""
-
-_LABEL_BYTES: Final = {"ext4": 16, "xfs": 12}
 
 
 class Disks:
@@ -57,39 +46,56 @@ class Disks:
 
     @translated
     async def create_volume(
-        self, caller: Caller, lun: LunId, filesystem: str, label: str | None, path: str | None
+        self,
+        caller: Caller,
+        lun: LunId,
+        filesystem: str,
+        label: str | None,
+        path: str | None,
+        size: int | None = None,
+        whole: bool = False,
     ) -> str:
-        """Partition an empty LUN, format it, and mount it at a letter or folder."""
-        if filesystem not in _LABEL_BYTES:
-            hint = f"choose one of {', '.join(_LABEL_BYTES)}"
-            fact = f"CreateVolume({lun}): no file system {filesystem!r}"
-            raise InvalidArgument(fact, hint=hint, item=filesystem)
-        if label and len(label.encode()) > _LABEL_BYTES[filesystem]:
-            fact = f"CreateVolume({lun}): the label {label!r} is too long for {filesystem}"
-            raise InvalidArgument(fact, item=label)
+        """Make a partition of a LUN, or take all of it, format it, and mount it."""
+        wanted = NewVolume(
+            lun=lun, filesystem=filesystem, label=label or "", size=size, whole=whole
+        )
+        wanted.check()
+        place = None if path is None else access_path(path, self._agent.paths.mnt)
         async with self._agent.lock:
             known = self._topology.lun(lun)
             self._refuse_managed(lun)
-            adapter = self._agent.adapter
-            await inventory.make_partition(adapter, lun, known.size, label or "")
-            await self._topology.reread(known)
-            (volume,) = self._topology.volumes_on(lun)
-            device = await volume.bind(writable=True)
-            try:
-                await trio.to_thread.run_sync(_format, device, filesystem, label or "")
-            finally:
-                await volume.free()
-            await self._topology.reread(known)
-            if path is not None:
-                await self._give_path(volume, path)
+            if place is not None:
+                self._refuse_taken(place)
+            volume = await self._make(known, wanted)
+            if place is not None:
+                await self._give_path(volume, place)
             return volume.name
+
+    async def _make(self, known: KnownLun, wanted: NewVolume) -> HostVolume:
+        try:
+            async with formatting.room_made(self._agent.adapter, known, wanted) as number:
+                if wanted.whole:
+                    volume = self._topology.unformatted(known)
+                else:
+                    await self._topology.reread(known)
+                    volume = self._topology.numbered(known.id, number)
+                device = await volume.bind(writable=True)
+                try:
+                    format_it = partial(formatting.make_filesystem, device, wanted)
+                    await trio.to_thread.run_sync(format_it)
+                finally:
+                    await volume.free()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._topology.reread(known)
+        return self._topology.numbered(known.id, number)
 
     @translated
     async def make_read_write(self, caller: Caller, volume: str) -> None:
         """Clear the volume's attribute bits, and mount it where it is remembered."""
         async with self._agent.lock:
             found = self._topology.named(volume)
-            self._refuse_managed(found.lun.id, found)
+            self._refuse_managed(found.lun.id, found.name)
             await self._agent.open_for_writing(found)
 
     @translated
@@ -97,8 +103,10 @@ class Disks:
         """Give a volume a letter or a folder and mount it there; return the directory."""
         async with self._agent.lock:
             found = self._topology.named(volume)
-            self._refuse_managed(found.lun.id, found)
-            return await self._give_path(found, path)
+            self._refuse_managed(found.lun.id, found.name)
+            place = access_path(path, self._agent.paths.mnt)
+            self._refuse_taken(place, by_others_than=found)
+            return await self._give_path(found, place)
 
     @translated
     async def remove_access_path(self, caller: Caller, path: str) -> None:
@@ -189,32 +197,29 @@ class Disks:
             )
         ]
 
-    def _refuse_managed(self, lun: LunId, volume: HostVolume | None = None) -> None:
-        """Raise BadState for what VSS manages: a copy, or the LUN of a failed import."""
-        extent = None if volume is None else volume.facts.extent
-        rows = self._agent.copies.rows_on(lun, extent)
-        item = lun if volume is None else volume.name
-        if any(not row.released for row in rows):
+    def _refuse_managed(self, lun: LunId, item: str | None = None) -> None:
+        """Raise BadState for what VSS manages: a copy's LUN, or that of a failed import.
+
+        All that is on it: a volume beside a copy came along with it and is nobody's.
+        """
+        item = item or lun
+        if any(not row.released for row in self._agent.copies.rows_on(lun)):
             hint = "break its shadow copy set, or delete the shadow copy"
             raise BadState(f"{item} belongs to a shadow copy", hint=hint, item=item)
         if lun in self._agent.catalog.import_failed():
             hint = "clean up after the import"
             raise BadState(f"{item} is of a failed import", hint=hint, item=item)
 
-    async def _give_path(self, volume: HostVolume, path: str) -> str:
-        place = access_path(path, self._agent.paths.mnt)
+    def _refuse_taken(self, place: AccessPath, by_others_than: HostVolume | None = None) -> None:
         catalog = self._agent.catalog
         owner = catalog.access_path_owner(place.name)
-        taken = owner is not None and owner != volume.facts.guid
-        if taken or place.name in catalog.exposures().values():
+        own = None if by_others_than is None else by_others_than.facts.guid
+        if owner not in {None, own} or place.name in catalog.exposures().values():
             hint = "choose another place, or remove it from that volume"
             fact = f"{place.name} belongs to another volume"
             raise ObjectAlreadyExists(fact, hint=hint, item=place.name)
+
+    async def _give_path(self, volume: HostVolume, place: AccessPath) -> str:
         await volume.mount_at(place, writable=not volume.is_read_only)
-        catalog.add_access_path(volume.facts.guid, place.name)
+        self._agent.catalog.add_access_path(volume.facts.guid, place.name)
         return str(place.directory)
-
-
-def _format(device: BoundDevice, filesystem: str, label: str) -> None:
-    make = {"ext4": filesystems.make_ext4, "xfs": filesystems.make_xfs}[filesystem]
-    make(device.node, timeout=FORMAT_LIMIT, label=label)

@@ -8,9 +8,9 @@ import trio
 from vssemu.host import mounting
 from vssemu.host.border import vss_error
 from vssemu.host.catalog import Catalog
-from vssemu.host.copies import SurfacedCopy
 from vssemu.host.names import access_path
 from vssemu.host.paths import HostPaths
+from vssemu.host.surfaced import SurfacedCopy
 from vssemu.vss.errors import ObjectAlreadyExists, ObjectNotFound, VssError
 
 _log = structlog.get_logger(__name__)

@@ -1,23 +1,24 @@
-"""What lies on a LUN: its partition table, and the file systems in its partitions.
+"""What lies on a LUN: a partition table with file systems, or one file system on all of it.
 
 Everything is read and written through the LUN's own descriptor, past every cache: a device
-over the whole LUN and one over a partition do not see each other's. Refuses to bind or mount.
+over the whole LUN and one over a partition do not see each other's. The attribute bits of a
+file system on a whole LUN are kept by the array. Refuses to bind or mount.
 """
 
 import os
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4, uuid5
 
 import trio
 
+from vssemu.host.storage import Storage
 from vssemu.linux import directio, filesystems, gpt
+from vssemu.linux.filesystems import FilesystemFacts
 from vssemu.linux.gpt import BadTable, Gpt, GptAttribute
 from vssemu.vss.array import View
-from vssemu.vss.errors import BadState
 from vssemu.vss.fabric import Arrived, HostBusAdapter
 from vssemu.vss.host import SHADOW_FLAGS, GptFlags
 from vssemu.vss.identity import LunId
@@ -25,13 +26,21 @@ from vssemu.vss.lun import Extent, Lun, LunInformation
 
 T = TypeVar("T")
 
-MIB: Final = 1 << 20
-_HEAD: Final = 68 << 10
+HEAD: Final = 68 << 10
+"""Bytes at the beginning of a file system that tell which one it is."""
+
+WHOLE: Final = 0
+"""The number of what lies on a whole LUN; those of partitions begin with 1."""
+
+_VOLUMES: Final = UUID("5f0c3d52-93a4-4c0e-8c3c-7d1be4a4f3d1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartitionFacts:
-    """One partition. number: as in the table. filesystem: such as `ext4`, None if unknown."""
+    """One partition, or the file system on a whole LUN.
+
+    number: as in the table, or WHOLE. filesystem: such as `ext4`, None if unknown.
+    """
 
     number: int
     guid: UUID
@@ -56,13 +65,17 @@ class KnownLun:
         return Lun(device_name=str(by_id / self.id), information=self.information)
 
 
-async def read_lun(adapter: HostBusAdapter, arrived: Arrived) -> KnownLun:
-    """Return what a LUN holds; one without a whole partition table has no partitions.
+async def read_lun(adapter: HostBusAdapter, storage: Storage, arrived: Arrived) -> KnownLun:
+    """Return what a LUN holds; nothing that is known here gives no partitions.
 
-    Raises OSError, and what `HostBusAdapter.open` raises.
+    Raises OSError, and what `HostBusAdapter.open` and `Storage.flags` raise.
     """
     descriptor = await adapter.open(arrived.lun, View.LUN, writable=False)
-    table, partitions = await _in_thread(descriptor, _read)
+    table, partitions, whole = await in_thread(descriptor, _read)
+    if whole is not None:
+        # Asked of the array only then: the bits of partitions are on the LUN.
+        flags = await storage.flags(arrived.lun)
+        partitions = (whole_facts(arrived.lun, arrived.size, whole, flags),)
     return KnownLun(
         id=arrived.lun,
         information=arrived.information,
@@ -73,66 +86,52 @@ async def read_lun(adapter: HostBusAdapter, arrived: Arrived) -> KnownLun:
 
 
 async def change_flags(
-    adapter: HostBusAdapter, lun: LunId, number: int, flags: GptFlags
-) -> GptFlags:
-    """Replace the attribute bits 60 to 63 of a partition, durably; return those of before.
+    adapter: HostBusAdapter, storage: Storage, lun: LunId, number: int, flags: GptFlags
+) -> None:
+    """Replace the attribute bits 60 to 63 of a partition, or of a whole LUN, durably.
 
-    Raises OSError, BadTable, KeyError without such a partition.
+    Raises OSError, BadTable, KeyError without such a partition, and what adapter and storage
+    raise.
     """
+    if number == WHOLE:
+        await storage.set_flags(lun, flags)
+        return
 
-    def change(descriptor: int) -> GptFlags:
+    def change(descriptor: int) -> None:
         old = gpt.read_table(descriptor).partition(number).attributes
         new = old & ~GptAttribute(SHADOW_FLAGS) | GptAttribute(flags)
         if new != old:
             gpt.change_partition(descriptor, number, attributes=new)
-        return GptFlags(old & GptAttribute(SHADOW_FLAGS))
 
-    return await _in_thread(await adapter.open(lun, View.LUN, writable=True), change)
+    await in_thread(await adapter.open(lun, View.LUN, writable=True), change)
 
 
-async def change_identity(adapter: HostBusAdapter, lun: LunId) -> None:
-    """Give the disk and every partition of a LUN new GUIDs. Raises OSError, BadTable."""
+async def change_identity(adapter: HostBusAdapter, known: KnownLun) -> None:
+    """Give the disk and every partition of a LUN new GUIDs. Raises OSError, BadTable.
+
+    A LUN without a table has none: what is on all of it has the LUN's own.
+    """
+    if known.disk_guid is None:
+        return
 
     def change(descriptor: int) -> None:
         old = gpt.read_table(descriptor)
-        partitions = tuple(replace(each, unique_guid=uuid.uuid4()) for each in old.partitions)
-        gpt.write_table(descriptor, replace(old, disk_guid=uuid.uuid4(), partitions=partitions))
+        partitions = tuple(replace(each, unique_guid=uuid4()) for each in old.partitions)
+        gpt.write_table(descriptor, replace(old, disk_guid=uuid4(), partitions=partitions))
 
-    await _in_thread(await adapter.open(lun, View.LUN, writable=True), change)
+    await in_thread(await adapter.open(known.id, View.LUN, writable=True), change)
 
 
-async def make_partition(adapter: HostBusAdapter, lun: LunId, size: int, name: str) -> None:
-    """Write a table with one partition, as large as fits in whole MiB, to an empty LUN.
+def guid_of_whole(lun: LunId) -> UUID:
+    """Return the volume GUID of a file system on a whole LUN, the same on every host.
 
-    Raises BadState when the LUN is not empty; OSError, BadTable.
+    No id of a LUN is given twice, so neither is a GUID; a copy has another one at once.
     """
-
-    def make(descriptor: int) -> None:
-        ends = directio.pread(descriptor, _HEAD, 0) + directio.pread(
-            descriptor, gpt.BLOCK_SIZE, size - gpt.BLOCK_SIZE
-        )
-        if any(ends):
-            raise BadState(
-                f"CreateVolume({lun}): the LUN is not empty",
-                hint="a LUN with a partition table or a file system is not overwritten",
-                item=lun,
-            )
-        usable_end = gpt.create_table(size, ()).last_usable * gpt.BLOCK_SIZE // MIB * MIB
-        partition = gpt.Partition(
-            number=1,
-            type_guid=gpt.BASIC_DATA,
-            unique_guid=uuid.uuid4(),
-            first_lba=MIB // gpt.BLOCK_SIZE,
-            last_lba=usable_end // gpt.BLOCK_SIZE - 1,
-            name=name[: gpt.NAME_LENGTH],
-        )
-        gpt.write_table(descriptor, gpt.create_table(size, (partition,)))
-
-    await _in_thread(await adapter.open(lun, View.LUN, writable=True), make)
+    return uuid5(_VOLUMES, lun)
 
 
-async def _in_thread(descriptor: int, function: Callable[[int], T]) -> T:
-    """Run a function on a descriptor in a thread, and close the descriptor in any case."""
+async def in_thread(descriptor: int, function: Callable[[int], T]) -> T:
+    """Run a function on a LUN's descriptor in a thread, and close it in any case."""
     owned = [descriptor]
 
     def run() -> T:
@@ -150,22 +149,38 @@ async def _in_thread(descriptor: int, function: Callable[[int], T]) -> T:
             os.close(left)
 
 
-def _read(descriptor: int) -> tuple[Gpt | None, tuple[PartitionFacts, ...]]:
+def _read(
+    descriptor: int,
+) -> tuple[Gpt | None, tuple[PartitionFacts, ...], FilesystemFacts | None]:
     try:
         table = gpt.read_table(descriptor)
     except BadTable:
-        return None, ()
-    return table, tuple(_facts(descriptor, table, each) for each in table.partitions)
+        return None, (), filesystems.identify(directio.pread(descriptor, HEAD, 0))
+    return table, tuple(_facts(descriptor, table, each) for each in table.partitions), None
 
 
 def _facts(descriptor: int, table: Gpt, partition: gpt.Partition) -> PartitionFacts:
     offset, length = table.byte_range(partition.number)
-    found = filesystems.identify(directio.pread(descriptor, min(_HEAD, length), offset))
+    found = filesystems.identify(directio.pread(descriptor, min(HEAD, length), offset))
     return PartitionFacts(
         number=partition.number,
         guid=partition.unique_guid,
         extent=Extent(offset=offset, length=length),
         flags=GptFlags(partition.attributes & GptAttribute(SHADOW_FLAGS)),
+        filesystem=None if found is None else found.kind.value,
+        label=None if found is None else found.label or None,
+    )
+
+
+def whole_facts(
+    lun: LunId, size: int, found: FilesystemFacts | None, flags: GptFlags
+) -> PartitionFacts:
+    """Return the facts of what lies on a whole LUN. size: of the LUN, bytes."""
+    return PartitionFacts(
+        number=WHOLE,
+        guid=guid_of_whole(lun),
+        extent=Extent(offset=0, length=size),
+        flags=flags,
         filesystem=None if found is None else found.kind.value,
         label=None if found is None else found.label or None,
     )

@@ -75,6 +75,17 @@ def detached_copy(device: BoundDevice, kind: str) -> int:
     return mount.detached_mount(kind, device.node, options, read_only=True, attributes=_QUIET)
 
 
+def replay_log(device: BoundDevice) -> str:
+    """Mount a device read-only where nobody sees it, unmount it; return its file system.
+
+    A writable device has its log replayed by this. Raises OSError: EROFS for a log on one that
+    is not; VolumeNotSupported.
+    """
+    kind = filesystem_on(device)
+    os.close(detached_copy(device, kind))
+    return kind
+
+
 def mount_copy(device: BoundDevice, kind: str, place: AccessPath) -> None:
     """Mount a copy read-only at a place, unless it is mounted there already.
 

@@ -5,12 +5,21 @@ from typing import Protocol
 
 from vssemu.api import array
 from vssemu.fabric.arraylink import ArrayLink
+from vssemu.vss.host import GptFlags
 from vssemu.vss.identity import Initiator, LunId
 from vssemu.vss.lun import LunInformation
 
 
 class Storage(Protocol):
     """The array's initiator interface, as far as the host agent uses it."""
+
+    async def flags(self, lun: LunId) -> GptFlags:
+        """Return the attribute bits that the array keeps with a LUN."""
+        ...
+
+    async def set_flags(self, lun: LunId, flags: GptFlags) -> None:
+        """Replace the attribute bits that the array keeps with a LUN, durably."""
+        ...
 
     async def discard_scratch(self, lun: LunId) -> None:
         """Remove the scratch clone of a copy; idempotent."""
@@ -42,6 +51,14 @@ class ArrayStorage:
 
     def __init__(self, link: ArrayLink) -> None:
         self._link = link
+
+    async def flags(self, lun: LunId) -> GptFlags:
+        """Return the attribute bits that the array keeps with a LUN."""
+        return GptFlags(await self._link.call(array.lun_flags, lun))
+
+    async def set_flags(self, lun: LunId, flags: GptFlags) -> None:
+        """Replace the attribute bits that the array keeps with a LUN, durably."""
+        await self._link.call(array.set_lun_flags, lun, int(flags))
 
     async def discard_scratch(self, lun: LunId) -> None:
         """Remove the scratch clone of a copy; idempotent."""

@@ -16,17 +16,18 @@ from vssemu.host.border import vss_error
 from vssemu.host.catalog import Catalog
 from vssemu.host.copies import Copies
 from vssemu.host.exposures import Exposures
-from vssemu.host.inventory import KnownLun, read_lun
+from vssemu.host.inventory import KnownLun, read_lun, whole_facts
 from vssemu.host.names import AccessPath, access_path, volume_reference
 from vssemu.host.paths import HostPaths
+from vssemu.host.storage import Storage
 from vssemu.host.volumes import HostVolume
 from vssemu.linux import loop, mount
 from vssemu.rpc.errors import RpcError
 from vssemu.vss.errors import MissingDisk, ObjectNotFound, VssError
 from vssemu.vss.fabric import Arrived, HostBusAdapter
-from vssemu.vss.host import Volume
+from vssemu.vss.host import GptFlags, Volume
 from vssemu.vss.identity import LunId
-from vssemu.vss.lun import LunInformation, is_same_lun
+from vssemu.vss.lun import Extent, LunInformation, is_same_lun
 
 _log = structlog.get_logger(__name__)
 
@@ -37,12 +38,14 @@ class Topology:
     def __init__(
         self,
         adapter: HostBusAdapter,
+        storage: Storage,
         catalog: Catalog,
         copies: Copies,
         exposures: Exposures,
         paths: HostPaths,
     ) -> None:
         self._adapter = adapter
+        self._storage = storage
         self._catalog = catalog
         self._copies = copies
         self._exposures = exposures
@@ -134,12 +137,26 @@ class Topology:
         """Return the volumes on a LUN."""
         return [each for each in self.all_volumes() if each.lun.id == lun]
 
+    def volume_at(self, lun: LunId, extent: Extent) -> HostVolume | None:
+        """Return the volume that begins where an extent of a LUN does, None when none does."""
+        at = extent.offset
+        return next((v for v in self.volumes_on(lun) if v.facts.extent.offset == at), None)
+
+    def numbered(self, lun: LunId, number: int) -> HostVolume:
+        """Return a volume that is on a LUN, by its number there."""
+        return self._volumes[lun, number]
+
+    def unformatted(self, known: KnownLun) -> HostVolume:
+        """Return what is to be the volume on a whole LUN; it is none before it is formatted."""
+        facts = whole_facts(known.id, known.size, None, GptFlags.NONE)
+        return HostVolume(self._adapter, self._storage, self._paths.by_id, known, facts)
+
     def of(self, volume: Volume) -> HostVolume:
         """Return the volume that a description was made of. Raises ObjectNotFound."""
-        for extents in volume.luns:
-            for each in self.volumes_on(extents.lun_id):
-                if (each.facts.extent,) == extents.extents:
-                    return each
+        for on_lun in volume.luns:
+            # Where it begins tells it: its GUID may be a copy's as well, and its LUN may grow.
+            if (found := self.volume_at(on_lun.lun_id, on_lun.extents[0])) is not None:
+                return found
         raise ObjectNotFound(f"{volume.name} is not on this host any more", item=volume.name)
 
     def named(self, name: str) -> HostVolume:
@@ -158,13 +175,13 @@ class Topology:
         return min(found, key=lambda each: each.is_copy)
 
     async def reread(self, arrived: Arrived | KnownLun) -> KnownLun:
-        """Read a LUN's partitions again and return what is there now.
+        """Read again what lies on a LUN and return what is there now.
 
         Raises OSError, and what the adapter raises.
         """
         if isinstance(arrived, KnownLun):
             arrived = Arrived(lun=arrived.id, information=arrived.information, size=arrived.size)
-        lun = await read_lun(self._adapter, arrived)
+        lun = await read_lun(self._adapter, self._storage, arrived)
         self._luns[lun.id] = lun
         numbers = {facts.number for facts in lun.partitions}
         for volume in self.volumes_on(lun.id):
@@ -175,9 +192,10 @@ class Topology:
             key = lun.id, facts.number
             if key in self._volumes:
                 self._volumes[key].take(lun, facts)
+                await self._volumes[key].grow()
             else:
                 by_id = self._paths.by_id
-                self._volumes[key] = HostVolume(self._adapter, by_id, lun, facts)
+                self._volumes[key] = HostVolume(self._adapter, self._storage, by_id, lun, facts)
         return lun
 
     async def mount_remembered(self, volume: HostVolume) -> None:
@@ -193,7 +211,7 @@ class Topology:
     async def _arrive(self, arrived: Arrived) -> None:
         self._catalog.remember_lun(arrived.lun, arrived.information)
         lun = await self.reread(arrived)
-        _log.info("LUN arrived", lun=lun.id, partitions=len(lun.partitions))
+        _log.info("LUN arrived", lun=lun.id, volumes=len(lun.partitions))
         for volume in self.volumes_on(lun.id):
             if not self._looked:
                 await self._adopt(volume)
@@ -215,7 +233,12 @@ class Topology:
         if not left:
             return
         try:
-            device = await volume.bind(writable="ro" not in left[0].super_options)
+            # As long as it is, should the LUN have grown since.
+            facts = loop.sysfs_facts(left[0].device.minor)
+            device = await volume.bind(
+                writable="ro" not in left[0].super_options,
+                length=None if facts is None else min(facts.size, volume.facts.extent.length),
+            )
         except OSError as error:
             _log.warning("volume not adopted", volume=volume.name, reason=str(error))
             return
@@ -226,4 +249,5 @@ class Topology:
         if volume.places:
             volume.is_copy = False
             _log.info("volume adopted", volume=volume.name, device=device.node)
+            await volume.grow()
         await volume.free()

@@ -1,13 +1,15 @@
-"""The volumes of a host: partitions of its LUNs, their devices and where they are mounted.
+"""The volumes of a host: what lies on its LUNs, their devices and where they are mounted.
 
 A volume has a device while it is mounted and no longer, and a link to it below `by-id`. There
-is none of a whole LUN: a device over all of it would show stale bytes of its partitions, and
-the bytes of a shadow copy outside its device object. Everything here is called under the
-agent's lock. Refuses to remember anything over a restart (the catalog does), and to judge
-which volume may be mounted.
+is none of all of a partitioned LUN: it would show stale bytes of the partitions, and the bytes
+of a shadow copy outside its device object. Everything here is called under the agent's lock.
+Refuses to remember anything over a restart (the catalog does), and to judge which volume may
+be mounted.
 """
 
 import contextlib
+import errno
+import os
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -15,10 +17,12 @@ from pathlib import Path
 
 import trio
 
-from vssemu.host import mounting
+from vssemu.host import inventory, mounting
 from vssemu.host.hold import Target
-from vssemu.host.inventory import KnownLun, PartitionFacts
+from vssemu.host.inventory import WHOLE, KnownLun, PartitionFacts
 from vssemu.host.names import AccessPath
+from vssemu.host.storage import Storage
+from vssemu.linux import loop
 from vssemu.vss.array import View
 from vssemu.vss.fabric import BoundDevice, HostBusAdapter
 from vssemu.vss.host import GptFlags, LunExtents, Volume
@@ -29,19 +33,25 @@ QUIET = GptFlags.SHADOW_COPY | GptFlags.HIDDEN | GptFlags.NO_DRIVE_LETTER
 
 
 class HostVolume:
-    """One partition of one LUN.
+    """One partition of one LUN, or the file system on all of it.
 
     is_copy: it belongs to a shadow copy, so it is no volume of this host for VSS.
     """
 
     def __init__(
-        self, adapter: HostBusAdapter, by_id: Path, lun: KnownLun, facts: PartitionFacts
+        self,
+        adapter: HostBusAdapter,
+        storage: Storage,
+        by_id: Path,
+        lun: KnownLun,
+        facts: PartitionFacts,
     ) -> None:
         self.lun = lun
         self.facts = facts
         self.is_copy = GptFlags.SHADOW_COPY in facts.flags
         self.places: list[AccessPath] = []
         self._adapter = adapter
+        self._storage = storage
         self._by_id = by_id
         self._device: BoundDevice | None = None
         self._stack = AsyncExitStack()
@@ -98,37 +108,72 @@ class HostVolume:
         self.lun, self.facts = lun, facts
         self.is_copy = self.is_copy and GptFlags.SHADOW_COPY in facts.flags
 
-    def set_flags(self, flags: GptFlags) -> None:
-        """Note attribute bits that were written; clearing SHADOW_COPY ends being a copy."""
+    async def change_flags(self, flags: GptFlags) -> None:
+        """Replace the attribute bits 60 to 63, durably; without SHADOW_COPY it is no copy.
+
+        Raises OSError, BadTable, and what adapter and storage raise.
+        """
+        number = self.facts.number
+        await inventory.change_flags(self._adapter, self._storage, self.lun.id, number, flags)
         self.take(self.lun, replace(self.facts, flags=flags))
 
-    async def bind(self, *, writable: bool) -> BoundDevice:
-        """Bind the volume's device; it stays until nothing is mounted and `free` is called."""
+    async def bind(self, *, writable: bool, length: int | None = None) -> BoundDevice:
+        """Bind the volume's device; it stays until nothing is mounted and `free` is called.
+
+        length: bytes, of a device that a predecessor left; by default all of the volume.
+        """
         if self._device is None:
-            extent = self.facts.extent
-            self._device = await self._stack.enter_async_context(
-                self._adapter.bound(
-                    self.lun.id,
-                    View.LUN,
-                    offset=extent.offset,
-                    length=extent.length,
-                    writable=writable,
-                )
-            )
+            bound = self._bound(writable=writable, length=length)
+            self._device = await self._stack.enter_async_context(bound)
             self._link(self._device)
         return self._device
+
+    def _bound(
+        self, *, writable: bool, length: int | None = None
+    ) -> contextlib.AbstractAsyncContextManager[BoundDevice]:
+        extent = self.facts.extent
+        return self._adapter.bound(
+            self.lun.id,
+            View.LUN,
+            offset=extent.offset,
+            length=extent.length if length is None else length,
+            writable=writable,
+        )
+
+    async def grow(self) -> None:
+        """Let the device of a mounted volume have the bytes that its LUN gained.
+
+        Its file system is grown by whoever wants that. Raises OSError.
+        """
+        length = self.facts.extent.length
+        if self._device is not None and self._device.length < length:
+            await trio.to_thread.run_sync(_resize, self._device, length)
+            self._device = replace(self._device, length=length)
 
     async def mount_at(self, place: AccessPath, *, writable: bool) -> None:
         """Mount the volume at a place. Raises OSError, InvalidArgument, VolumeNotSupported."""
         if place in self.places:
             return
-        device = await self.bind(writable=writable)
         try:
-            await trio.to_thread.run_sync(mounting.mount_volume, device, place)
+            try:
+                await self._mount(place, writable=writable)
+            except OSError as error:
+                if error.errno != errno.EROFS or writable or self.places:
+                    raise
+                # The log of a file system that nobody unmounted, as on a copy just broken: it
+                # is mounted from a read-only device when it was replayed, and not before.
+                await self.leave()
+                async with self._bound(writable=True) as device:
+                    await trio.to_thread.run_sync(mounting.replay_log, device)
+                await self._mount(place, writable=False)
         except BaseException:
             await self.free()
             raise
         self.places.append(place)
+
+    async def _mount(self, place: AccessPath, *, writable: bool) -> None:
+        device = await self.bind(writable=writable)
+        await trio.to_thread.run_sync(mounting.mount_volume, device, place)
 
     async def unmount_from(self, place: AccessPath, *, lazily: bool) -> None:
         """Unmount the volume from a place. Raises OSError: EBUSY while in use."""
@@ -170,7 +215,8 @@ class HostVolume:
                 await self._stack.aclose()
 
     def _path(self) -> Path:
-        return self._by_id / f"{self.lun.id}-part{self.facts.number}"
+        number = self.facts.number
+        return self._by_id / (self.lun.id if number == WHOLE else f"{self.lun.id}-part{number}")
 
     def _link(self, device: BoundDevice) -> None:
         self._by_id.mkdir(parents=True, exist_ok=True)
@@ -182,3 +228,11 @@ class HostVolume:
     def _unlink(self) -> None:
         with contextlib.suppress(OSError):
             self._path().unlink(missing_ok=True)
+
+
+def _resize(device: BoundDevice, length: int) -> None:
+    descriptor = os.open(device.node, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        loop.set_size_limit(descriptor, length)
+    finally:
+        os.close(descriptor)

@@ -24,6 +24,9 @@ from typing import Final
 from vssemu.linux import directio
 from vssemu.linux.run import run
 
+XFS_LEAST: Final = 300 << 20
+"""Bytes below which mkfs.xfs makes no xfs."""
+
 _BLOCK: Final = 4096
 _EXT_AT: Final = 1024
 _EXT_MAGIC: Final = 0xEF53
@@ -118,7 +121,7 @@ def make_xfs(
 
     timeout: seconds. label: at most 12 bytes. allocation_groups: None leaves the choice to
     mkfs; a pool of many images wants 32 or more, since each scan of shared blocks locks one.
-    options: further ones of mkfs.xfs. The device must have 300 MiB at least.
+    options: further ones of mkfs.xfs. The device must have XFS_LEAST bytes.
     Raises ProgramFailed, FileNotFoundError without mkfs.xfs.
     """
     argv = ["mkfs.xfs", "-q", "-f", "-s", f"size={_BLOCK}", "-b", f"size={_BLOCK}"]

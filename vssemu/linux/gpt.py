@@ -119,6 +119,23 @@ class Gpt:
         length = found.last_lba - found.first_lba + 1
         return found.first_lba * self.block_size, length * self.block_size
 
+    def gaps(self, granule: int) -> list[range]:
+        """Return the bytes that are in no partition, in runs that begin and end on a granule.
+
+        granule: bytes, a multiple of the block size.
+        """
+        taken = sorted((each.first_lba, each.last_lba + 1) for each in self.partitions)
+        starts = [self.first_usable, *(end for _, end in taken)]
+        ends = [*(start for start, _ in taken), self.last_usable + 1]
+        found = (
+            range(
+                -(-start * self.block_size // granule) * granule,
+                end * self.block_size // granule * granule,
+            )
+            for start, end in zip(starts, ends, strict=True)
+        )
+        return [each for each in found if each]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedTable:
@@ -317,6 +334,19 @@ def change_partition(
     )
     write_table(fd, table)
     return table
+
+
+def erase_table(fd: int, table: Gpt) -> None:
+    """Overwrite a table with zeroes, the primary copy first; what is in its partitions stays.
+
+    The boot code before the protective MBR goes as well. Raises OSError.
+    """
+    encoded = encode(table)
+    size = table.block_size
+    directio.pwrite(fd, bytes(encoded.primary_offset + len(encoded.primary)), 0, alignment=size)
+    os.fsync(fd)
+    directio.pwrite(fd, bytes(len(encoded.backup)), encoded.backup_offset, alignment=size)
+    os.fsync(fd)
 
 
 def _fitted(table: Gpt, blocks: int) -> Gpt:
