@@ -1,7 +1,8 @@
 """What a lab consists of: hosts, volumes, pool, engine; read from options or a TOML file."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -11,22 +12,34 @@ from vssemu.vss.errors import InvalidArgument
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,30}\Z")
 _SIZE = re.compile(r"(?P<number>[0-9]+)(?P<unit>[KMGT]?)(i?B)?\Z", re.IGNORECASE)
 _VOLUME = re.compile(
-    r"(?P<letter>[A-Za-z]):=(?P<size>[^:@]+)(:(?P<fs>[a-z0-9]+))?(@(?P<host>.+))?\Z"
+    r"(?P<letter>[A-Za-z]):=(?P<size>[^:@]+)(:(?P<fs>[a-z0-9]+)(?P<whole>:whole)?)?"
+    r"(@(?P<host>.+))?\Z"
 )
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 MIB = 1 << 20
 ENGINES = ("reflink",)
-FILESYSTEMS = ("ext4",)
+FILESYSTEMS: Mapping[str, int] = {"ext4": 14 * MIB, "xfs": 300 * MIB}
+"""The file systems that a volume may have, and the bytes that each needs at least."""
+
+TABLE_ROOM = 2 * MIB
+"""What the two copies of a partition table, and the granule of 1 MiB, take of a LUN."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VolumeSpec:
-    """A LUN with one volume on it. letter: capital, without colon. size: bytes."""
+    """A volume on a LUN. letter: capital, without colon.
+
+    size: bytes, of the LUN; of the partition where there is a `lun`. whole: the file system
+    takes the LUN without a partition table. lun: volumes of a host with the same label here
+    share one LUN, partitions in the order given.
+    """
 
     letter: str
     size: int
     filesystem: str = "ext4"
     host: str | None = None
+    whole: bool = False
+    lun: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,23 +70,42 @@ def parse_size(text: str) -> int:
     return int(match["number"]) * _UNITS[match["unit"].upper()]
 
 
-def parse_volume(text: str) -> VolumeSpec:
-    """Return the volume that `F:=2G`, `F:=2G:ext4` or `F:=2G:ext4@systemOne` describes.
+def parse_volumes(text: str) -> tuple[VolumeSpec, ...]:
+    """Return the volumes of one LUN: one, or several that are joined by `+`.
 
-    Raises InvalidArgument, also for a size below 16 MiB or not a multiple of 1 MiB.
+    `F:=512M+G:=400M:xfs@systemOne` are two partitions of one LUN of systemOne.
+    Raises InvalidArgument as `parse_volume`, and for two hosts of one LUN.
+    """
+    parts = text.split("+")
+    volumes = [parse_volume(part, shares_lun=len(parts) > 1) for part in parts]
+    hosts = {volume.host for volume in volumes if volume.host is not None}
+    if len(hosts) > 1:
+        raise InvalidArgument(
+            f"volumes {text!r}: one LUN is of one host, not of {' and '.join(sorted(hosts))}",
+            item=text,
+        )
+    if len(parts) == 1:
+        return tuple(volumes)
+    host = next(iter(hosts), None)
+    label = "+".join(volume.letter for volume in volumes)
+    return tuple(replace(volume, host=host, lun=label) for volume in volumes)
+
+
+def parse_volume(text: str, *, shares_lun: bool = False) -> VolumeSpec:
+    """Return the volume that `F:=2G`, `F:=2G:ext4` or `F:=2G:xfs:whole@systemOne` describes.
+
+    shares_lun: the size is the partition's, not the LUN's.
+    Raises InvalidArgument, also for a size that is no multiple of 1 MiB or too small for the
+    file system.
     """
     match = _VOLUME.match(text)
     if match is None:
         raise InvalidArgument(
-            f"volume {text!r} is not LETTER:=SIZE[:FILESYSTEM][@HOST]",
-            hint="for example F:=2G:ext4",
+            f"volume {text!r} is not LETTER:=SIZE[:FILESYSTEM[:whole]][@HOST]",
+            hint="for example F:=2G:ext4; + joins volumes onto one LUN",
             item=text,
         )
     size = parse_size(match["size"])
-    if size < 16 * MIB or size % MIB:
-        raise InvalidArgument(
-            f"volume {text!r}: the size is below 16 MiB or no multiple of 1 MiB", item=text
-        )
     filesystem = match["fs"] or "ext4"
     if filesystem not in FILESYSTEMS:
         raise InvalidArgument(
@@ -81,8 +113,25 @@ def parse_volume(text: str) -> VolumeSpec:
             hint=f"use one of {', '.join(FILESYSTEMS)}",
             item=filesystem,
         )
+    whole = match["whole"] is not None
+    if whole and shares_lun:
+        raise InvalidArgument(
+            f"volume {text!r}: a file system on the whole LUN leaves no room for another volume",
+            item=text,
+        )
+    least = FILESYSTEMS[filesystem] + (0 if whole or shares_lun else TABLE_ROOM)
+    if size < least or size % MIB:
+        raise InvalidArgument(
+            f"volume {text!r}: the size is below {least // MIB} MiB, which {filesystem} needs,"
+            " or no multiple of 1 MiB",
+            item=text,
+        )
     return VolumeSpec(
-        letter=match["letter"].upper(), size=size, filesystem=filesystem, host=match["host"]
+        letter=match["letter"].upper(),
+        size=size,
+        filesystem=filesystem,
+        host=match["host"],
+        whole=whole,
     )
 
 
@@ -108,6 +157,10 @@ def checked(config: LabConfig) -> LabConfig:
             raise InvalidArgument(f"volume {volume.letter}: no host {host!r}", item=host)
         if (host, volume.letter) in taken:
             raise InvalidArgument(f"volume {volume.letter}: is given twice", item=volume.letter)
+        if volume.whole and volume.lun is not None:
+            raise InvalidArgument(
+                f"volume {volume.letter}: takes its whole LUN and shares it", item=volume.letter
+            )
         taken.add((host, volume.letter))
     if config.pool is not None and not Path(config.pool).is_absolute():
         raise InvalidArgument(f"pool {config.pool!r} is not an absolute path", item=config.pool)

@@ -1,107 +1,154 @@
-"""The volumes of a lab: a LUN each, made once, found again in a pool that was kept.
+"""The volumes of a lab: their LUNs, made once, found again in a pool that was kept.
 
-POOL/volumes.json says which LUN is which volume. It lies beside the array's journal, so that a
-pool that survived its lab gives the same volumes to the next one. A volume is `begun` before
-its LUN is shown to anybody and `done` when it can be used: what is left begun is deleted.
+POOL/volumes.json says where each volume is. It lies beside the array's journal, so that a pool
+that survived its lab gives the same volumes to the next one. Volumes are `begun` before their
+LUN is shown to anybody and `done` when all that share it can be used: a LUN that is left begun
+is deleted.
 """
 
 import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vssemu.api import array as array_api
 from vssemu.api import disks as disks_api
-from vssemu.lab.config import LabConfig, VolumeSpec
+from vssemu.lab.config import TABLE_ROOM, LabConfig, VolumeSpec
 from vssemu.lab.known import Known
 from vssemu.rpc import client as rpc
 from vssemu.rpc.errors import RpcError
 from vssemu.vss.array import ArrayLun
-from vssemu.vss.errors import VssError
+from vssemu.vss.errors import BadState, VssError
 from vssemu.vss.identity import Initiator, LunId
+
+_Entry = dict[str, str]
+"""lun, state; name: of the volume, since several may share a LUN."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
     path: Path
 
-    def read(self) -> dict[str, dict[str, str]]:
+    def read(self) -> dict[str, _Entry]:
         if not self.path.exists():
             return {}
-        found: dict[str, dict[str, str]] = json.loads(self.path.read_text())
+        found: dict[str, _Entry] = json.loads(self.path.read_text())
         return found
 
-    def write(self, key: str, lun: LunId | None, state: str = "") -> None:
-        """Put a volume's LUN and state in, or take the volume out."""
-        known = self.read()
-        known.pop(key, None)
-        if lun is not None:
-            known[key] = {"lun": lun, "state": state}
+    def write(self, entries: dict[str, _Entry | None]) -> None:
+        """Put volumes in, at once; None takes one out."""
+        known = self.read() | entries
         partial = self.path.with_suffix(".new")
-        partial.write_text(json.dumps(known))
+        partial.write_text(json.dumps({key: each for key, each in known.items() if each}))
         partial.replace(self.path)
 
 
 def provide(known: Known, wanted: LabConfig) -> None:
     """Give every host its volumes. Raises VssError; what was begun is deleted again."""
     record = _Record(known.pool() / "volumes.json")
-    for volume in wanted.volumes:
-        host = wanted.host_of(volume)
+    for volumes in luns_of(wanted):
+        host = wanted.host_of(volumes[0])
         with known.array() as array, known.vss(host) as vss:
-            _Provision(record, volume, Initiator(host), array, vss).run()
+            _Provision(record, volumes, Initiator(host), array, vss).run()
+
+
+def luns_of(wanted: LabConfig) -> list[tuple[VolumeSpec, ...]]:
+    """Return the volumes of a lab, those of one LUN together, in the order given."""
+    found: dict[tuple[str, str], list[VolumeSpec]] = {}
+    for volume in wanted.volumes:
+        # No label has a colon, so no letter alone is one.
+        label = f"{volume.letter}:" if volume.lun is None else volume.lun
+        found.setdefault((wanted.host_of(volume), label), []).append(volume)
+    return [tuple(volumes) for volumes in found.values()]
 
 
 @dataclass(frozen=True, slots=True)
 class _Provision:
-    """One volume on its way to one host."""
+    """The volumes of one LUN on their way to one host."""
 
     record: _Record
-    volume: VolumeSpec
+    volumes: Sequence[VolumeSpec]
     host: Initiator
     array: rpc.Client
     vss: rpc.Client
 
     def run(self) -> None:
-        key = f"{self.host}:{self.volume.letter}"
-        entry = self.record.read().get(key)
-        if entry is not None:
-            lun = LunId(entry["lun"])
-            is_there = any(each.id == lun for each in self.array.call(array_api.inventory))
-            if is_there and entry["state"] == "done":
-                self._give_letter(lun)
-                return
-            if is_there:
-                self._delete(lun)
-            self.record.write(key, None)
-        self._make(key)
+        recorded = self.record.read()
+        entries = {key: recorded[key] for key in map(self._key, self.volumes) if key in recorded}
+        there = {lun.id for lun in self.array.call(array_api.inventory)}
+        luns = {LunId(entry["lun"]) for entry in entries.values()} & there
+        usable = [e for e in entries.values() if e["lun"] in luns and e["state"] == "done"]
+        if len(usable) == len(self.volumes) and len(luns) == 1:
+            self._give_letters(entries)
+            return
+        if usable:
+            letters = " and ".join(volume.letter for volume in self.volumes)
+            raise BadState(
+                f"volumes {letters} of {self.host} are to share a LUN, but the pool has not all",
+                hint="`vssemu vds create-volume` adds one to a LUN; or use another pool",
+                item=letters,
+            )
+        for lun in luns:
+            self._delete(lun)
+        self.record.write(dict.fromkeys(entries))
+        self._make()
 
-    def _make(self, key: str) -> None:
-        lun: ArrayLun = self.array.call(array_api.create_lun, self.volume.size)
-        self.record.write(key, lun.id, "begun")
+    def _make(self) -> None:
+        lun: ArrayLun = self.array.call(array_api.create_lun, self._size())
+        keys = [self._key(volume) for volume in self.volumes]
+        self.record.write({key: {"lun": lun.id, "state": "begun"} for key in keys})
         try:
             self.array.call(array_api.unmask_lun, lun.id, self.host)
             self.vss.call(disks_api.rescan)
-            filesystem, letter = self.volume.filesystem, self._letter()
-            self.vss.call(disks_api.create_volume, lun.id, filesystem, None, letter)
+            names = [self._make_volume(lun.id, volume) for volume in self.volumes]
         except BaseException:
             with contextlib.suppress(VssError, RpcError, OSError):
                 self._delete(lun.id)
-                self.record.write(key, None)
+                self.record.write(dict.fromkeys(keys))
             raise
-        self.record.write(key, lun.id, "done")
+        entries = {"lun": lun.id, "state": "done"}
+        named = zip(keys, names, strict=True)
+        self.record.write({key: {**entries, "name": name} for key, name in named})
+
+    def _make_volume(self, lun: LunId, volume: VolumeSpec) -> str:
+        name: str = self.vss.call(
+            disks_api.create_volume,
+            lun,
+            volume.filesystem,
+            None,
+            _place(volume),
+            None if volume.lun is None else volume.size,
+            volume.whole,
+        )
+        return name
+
+    def _size(self) -> int:
+        """Return the LUN's bytes: of one volume as given, of several with their table."""
+        sizes = sum(volume.size for volume in self.volumes)
+        return sizes if self.volumes[0].lun is None else sizes + TABLE_ROOM
 
     def _delete(self, lun: LunId) -> None:
         self.array.call(array_api.mask_lun, lun, self.host, surprise=True)
         self.vss.call(disks_api.rescan)
         self.array.call(array_api.delete_lun, lun)
 
-    def _give_letter(self, lun: LunId) -> None:
-        """Mount a volume that is there at its letter; a host that is new has forgotten it."""
+    def _give_letters(self, entries: dict[str, _Entry]) -> None:
+        """Mount volumes that are there at their letters; a host that is new has forgotten."""
         self.vss.call(disks_api.rescan)
-        for volume in self.vss.call(disks_api.list_volumes):
-            is_ours = any(extents.lun_id == lun for extents in volume.luns)
-            if is_ours and self._letter() not in volume.letters:
-                self.vss.call(disks_api.add_access_path, volume.name, self._letter())
+        found = self.vss.call(disks_api.list_volumes)
+        for wanted in self.volumes:
+            entry = entries[self._key(wanted)]
+            for volume in found:
+                is_on_lun = any(extents.lun_id == entry["lun"] for extents in volume.luns)
+                # A record of one volume a LUN has no name.
+                is_ours = is_on_lun and entry.get("name", volume.name) == volume.name
+                if is_ours and _place(wanted) not in volume.letters:
+                    self.vss.call(disks_api.add_access_path, volume.name, _place(wanted))
 
-    def _letter(self) -> str:
-        return f"{self.volume.letter}:\\"
+    def _key(self, volume: VolumeSpec) -> str:
+        return f"{self.host}:{volume.letter}"
+
+
+def _place(volume: VolumeSpec) -> str:
+    return f"{volume.letter}:\\"

@@ -6,26 +6,17 @@ from typing import Any
 import click
 
 from vssemu.api import array as api
-from vssemu.lab.config import parse_size
 from vssemu.lab.lab import Lab
 from vssemu.tools.lab import name_option
-from vssemu.tools.naming import LUN
+from vssemu.tools.naming import LUN, SIZE
 from vssemu.tools.output import emit_json, emit_table, json_option, size_text
 from vssemu.vss.array import ArrayLun
-from vssemu.vss.errors import InvalidArgument
 from vssemu.vss.identity import Initiator, LunId
 
 lun_argument = click.argument("lun_id", metavar="ID", type=LUN)
 
 
-def _size(text: str) -> int:
-    try:
-        return parse_size(text)
-    except InvalidArgument as error:
-        raise click.BadParameter(f"{error.fact}, {error.hint}") from None
-
-
-size_argument = click.argument("size", type=_size)
+size_argument = click.argument("size", type=SIZE)
 
 
 @click.group()

@@ -36,8 +36,9 @@ def lab() -> None:
     "--volume",
     "volumes",
     multiple=True,
-    metavar="F:=2G[:ext4][@HOST]",
-    help="A LUN with a volume on it; for the first host unless one is named. Repeatable.",
+    metavar="F:=2G[:ext4|xfs[:whole]][@HOST]",
+    help="A LUN with a volume on it, or with several (F:=1G+G:=1G:xfs); whole: without a"
+    " partition table. For the first host unless one is named. Repeatable.",
 )
 @click.option(
     "--hosts", default=None, metavar="A,B", help="Hosts.  [default: systemOne,systemTwo]"
@@ -80,7 +81,8 @@ def up(
 
 
 def _config(fields: dict[str, Any]) -> LabConfig:
-    volumes = tuple(config.parse_volume(text) for text in fields.pop("volumes", ()))
+    texts = fields.pop("volumes", ())
+    volumes = tuple(volume for text in texts for volume in config.parse_volumes(text))
     try:
         plain = msgspec.convert(fields, type=LabConfig)
     except msgspec.ValidationError as error:

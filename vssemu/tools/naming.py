@@ -1,4 +1,4 @@
-r"""The forms in which people name volumes, places, LUNs and GUIDs on a command line.
+r"""The forms in which people name volumes, places, LUNs, GUIDs and sizes on a command line.
 
 Pure: whether a name means something here is for the service to say.
 """
@@ -10,6 +10,8 @@ from uuid import UUID
 
 import click
 
+from vssemu.lab.config import parse_size
+from vssemu.vss.errors import InvalidArgument
 from vssemu.vss.identity import LunId, parse_guid, volume_guid_name
 
 T = TypeVar("T")
@@ -74,7 +76,16 @@ def guid(text: str) -> UUID:
         raise ValueError(f"{text!r} is no GUID") from None
 
 
+def size(text: str) -> int:
+    """Return the bytes that `512M` or `2G` mean. Raises ValueError."""
+    try:
+        return parse_size(text)
+    except InvalidArgument as error:
+        raise ValueError(f"{error.fact}, {error.hint}") from None
+
+
 VOLUME = _argument(volume_name)
 PLACE = _argument(place_name)
 LUN = _argument(lun_id)
 GUID = _argument(guid)
+SIZE = _argument(size)

@@ -12,7 +12,7 @@ import click
 
 from vssemu.api import disks as api
 from vssemu.tools import inside
-from vssemu.tools.naming import GUID, LUN, PLACE, VOLUME
+from vssemu.tools.naming import GUID, LUN, PLACE, SIZE, VOLUME
 from vssemu.tools.output import emit_json, emit_table, json_option, size_text
 from vssemu.vss.host import Disk, GptFlags, Volume
 from vssemu.vss.identity import Initiator, LunId, SnapshotSetId
@@ -139,13 +139,21 @@ def rescan() -> None:
 @click.option("--filesystem", default="ext4", show_default=True, help="What to make.")
 @click.option("--letter", type=PLACE, metavar="X:", help="Where to mount it.")
 @click.option("--label", default=None, help="Label of the file system.")
+@click.option("--size", type=SIZE, help="Of the partition, as 512M; else the largest room.")
+@click.option("--whole", is_flag=True, help="Take all of the LUN, without a partition table.")
 @json_option
 def create_volume(
-    lun: LunId, filesystem: str, letter: str | None, label: str | None, as_json: bool
+    lun: LunId,
+    filesystem: str,
+    letter: str | None,
+    label: str | None,
+    size: int | None,
+    whole: bool,
+    as_json: bool,
 ) -> None:
-    """Partition the empty LUN, format it, and print the volume's name."""
+    """Make a partition on LUN, beside those there are, format it, and print the volume's name."""
     with inside.service() as vss:
-        name = vss.client.call(api.create_volume, lun, filesystem, label, letter)
+        name = vss.client.call(api.create_volume, lun, filesystem, label, letter, size, whole)
     if as_json:
         emit_json({"lun": lun, "volume": name})
     else:

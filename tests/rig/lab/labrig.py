@@ -60,7 +60,7 @@ class Rig:
             config.LabConfig(
                 name=self.name,
                 hosts=tuple(hosts),
-                volumes=tuple(config.parse_volume(v) for v in volumes),
+                volumes=tuple(v for text in volumes for v in config.parse_volumes(text)),
                 pool=str(self._named_pool) if self._named_pool else None,
             )
         )

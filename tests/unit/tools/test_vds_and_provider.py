@@ -63,11 +63,25 @@ async def test_create_volume_prints_the_volume(
     result = await vssemu("vds", "create-volume", LUN.removeprefix("naa."), *options)
     assert (result.exit_code, result.stdout) == (0, F + "\n")
     assert host.asked("create_volume") == [
-        {"lun": LUN, "filesystem": "xfs", "label": "logs", "path": "X:\\"}
+        {
+            "lun": LUN,
+            "filesystem": "xfs",
+            "label": "logs",
+            "path": "X:\\",
+            "size": None,
+            "whole": False,
+        }
     ]
     result = await vssemu("vds", "create-volume", LUN, "--json")
     assert json.loads(result.stdout) == {"lun": LUN, "volume": F}
     assert host.asked("create_volume")[1]["filesystem"] == "ext4"
+    await vssemu("vds", "create-volume", LUN, "--size", "512M")
+    assert host.asked("create_volume")[2]["size"] == 512 << 20
+    await vssemu("vds", "create-volume", LUN, "--whole")
+    assert host.asked("create_volume")[3]["whole"]
+    result = await vssemu("vds", "create-volume", LUN, "--size", "large")
+    assert result.exit_code == 2
+    assert "large" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["F:", "f", "/mnt/F", F, str(UUID(int=ord("F")))])
