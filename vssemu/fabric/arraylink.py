@@ -1,9 +1,12 @@
 """A host's line to the array: one socket, connected when needed, again after a restart.
 
 Every call made through it must bear being made twice, for a call whose answer was lost with
-the connection is repeated once. VssErrors of the array come out as they are.
+the connection is repeated once. No call waits for ever, whatever the array does. VssErrors of
+the array come out as they are.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
@@ -12,7 +15,7 @@ import trio
 
 from vssemu.api.errors import decode_error
 from vssemu.rpc import client_trio
-from vssemu.rpc.errors import RpcBroken
+from vssemu.rpc.errors import RpcBroken, RpcTimeout
 from vssemu.rpc.interface import Method
 
 P = ParamSpec("P")
@@ -20,6 +23,9 @@ R = TypeVar("R")
 
 RESTART_LIMIT: Final = 10.0
 """Seconds that the array may be away, as it is while its supervisor restarts it."""
+
+ANSWER_LIMIT: Final = 30.0
+"""Seconds that a call may take in all; the longest, clones of scratch, take a few."""
 
 RETRY_SECONDS: Final = 0.1
 
@@ -35,24 +41,40 @@ class ArrayLink:
         self._connecting = trio.Lock()
 
     async def call(self, method: Method[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a method. Raises VssError, RpcError, and OSError when nobody listens."""
-        client = await self.connected()
-        try:
-            return await client.call(method, *args, **kwargs)
-        except RpcBroken as broken:
-            _log.warning("array went away", method=method.qualified_name, reason=str(broken))
-        return await (await self.connected()).call(method, *args, **kwargs)
+        """Call a method.
+
+        Raises VssError, RpcError (RpcTimeout after ANSWER_LIMIT), and OSError when nobody
+        listens.
+        """
+        with self._limited(method.name):
+            client = await self.connected()
+            try:
+                return await client.call(method, *args, **kwargs)
+            except RpcBroken as broken:
+                _log.warning("array went away", method=method.qualified_name, reason=str(broken))
+            return await (await self.connected()).call(method, *args, **kwargs)
 
     async def call_with_descriptor(
         self, method: Method[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> tuple[R, int]:
         """Call a method that answers with a descriptor, which is the caller's; as `call`."""
-        client = await self.connected()
-        try:
+        with self._limited(method.name):
+            client = await self.connected()
+            try:
+                return await client.call_with_descriptor(method, *args, **kwargs)
+            except RpcBroken as broken:
+                _log.warning("array went away", method=method.qualified_name, reason=str(broken))
+            client = await self.connected()
             return await client.call_with_descriptor(method, *args, **kwargs)
-        except RpcBroken as broken:
-            _log.warning("array went away", method=method.qualified_name, reason=str(broken))
-        return await (await self.connected()).call_with_descriptor(method, *args, **kwargs)
+
+    @contextmanager
+    def _limited(self, method: str) -> Iterator[None]:
+        try:
+            with trio.fail_after(ANSWER_LIMIT):
+                yield
+        except trio.TooSlowError:
+            fact = f"{method}: no answer from {self.path} within {ANSWER_LIMIT:g} s"
+            raise RpcTimeout(fact) from None
 
     async def connected(self) -> client_trio.Client:
         """Return the connection, made anew if it broke. Raises OSError after RESTART_LIMIT."""

@@ -5,7 +5,8 @@ nothing of it. Masked LUNs are deleted nowhere: the array has the copies as they
 the import, so the set's document imports them again.
 
 Masking is done or it is not: LUNs that a provider does not mask come back with their device
-objects, and a masking that the end of the process cut off is finished at the next start.
+objects. What the end of the process cut off is finished at the next start, and a requester
+that leaves meanwhile changes nothing.
 Source: breaking-shadow-copies; IVssBackupComponents::BreakSnapshotSet;
 IVssBackupComponentsEx2::BreakSnapshotSetEx; VSS_HARDWARE_OPTIONS; OnLunStateChange.
 """
@@ -30,6 +31,7 @@ from vssemu.vss.errors import (
     error_for,
 )
 from vssemu.vss.identity import ProviderId, SnapshotSetId, braced
+from vssemu.vss.steps import BREAK, BreakStep
 
 _PLAIN: Final = "BreakSnapshotSet"
 _EX: Final = "BreakSnapshotSetEx"
@@ -59,7 +61,9 @@ async def break_snapshot_set(
     not_imported: the transportable set that the caller's own document describes, or None.
     Raises ObjectNotFound, BadState (not imported), ProviderVeto (a software copy).
     """
-    await _break(parts, _breakable(parts, set_id, not_imported, _PLAIN))
+    stored = _breakable(parts, set_id, not_imported, _PLAIN)
+    with trio.CancelScope(shield=True):
+        await finish(parts, stored)
 
 
 async def break_snapshot_set_ex(
@@ -80,9 +84,33 @@ async def break_snapshot_set_ex(
         if flags & HardwareOptions.MASK_LUNS:
             await mask(parts, stored)
             return
-        await _break(parts, stored)
+        await finish(parts, stored)
         if flags & HardwareOptions.MAKE_READ_WRITE:
             await _make_read_write(parts, stored)
+
+
+async def finish(parts: Parts, stored: StoredSet) -> None:
+    """Break a set, or finish a break that was cut off.
+
+    Raises VssError; those copies that are not broken are shadow copies as before.
+    """
+    trace = _trace(parts, stored)
+    parts.catalog.set_status(stored.set_id, SetStatus.BREAKING)
+    with parts.working_on(stored.set_id):
+        try:
+            for copy in stored.copies:
+                async with trace.step(BreakStep.RELEASE):
+                    await parts.host.release(copy.id)
+                async with trace.step(BreakStep.FORGET):
+                    parts.catalog.remove_copy(copy.id)
+                _log(parts, stored, copy, "shadow_copy_broken")
+        except VssError:
+            parts.catalog.set_status(stored.set_id, SetStatus.PRESENT)
+            raise
+
+
+def _trace(parts: Parts, stored: StoredSet) -> Trace:
+    return Trace(name=BREAK, set_id=str(stored.set_id), faults=parts.faults)
 
 
 async def mask(parts: Parts, stored: StoredSet) -> None:
@@ -90,18 +118,22 @@ async def mask(parts: Parts, stored: StoredSet) -> None:
 
     Called again after it was cut off, it is finished. Raises VssError; the set is as it was.
     """
+    trace = _trace(parts, stored)
     parts.catalog.set_status(stored.set_id, SetStatus.MASKING)
     try:
         # Device objects go with their LUNs but are remembered, until it is sure.
-        await parts.host.remove(destinations(stored.copies))
-        await _tell(parts, stored, LunStateChange.DO_MASK_LUNS)
+        async with trace.step(BreakStep.TAKE_OFF):
+            await parts.host.remove(destinations(stored.copies))
+        async with trace.step(BreakStep.MASK):
+            await _tell(parts, stored, LunStateChange.DO_MASK_LUNS)
     except VssError as error:
-        await undo.best(parts, "put_back", lambda: _put_back(parts, stored))
+        await undo.best(parts, "put_back", lambda: _put_back(parts, stored, trace))
         parts.catalog.set_status(stored.set_id, SetStatus.PRESENT)
         raise _restated(stored, error, "the set stays on this host as it was") from error
-    for copy in stored.copies:
-        await _forget_object(parts, copy)
-    parts.catalog.remove_set(stored.set_id)
+    async with trace.step(BreakStep.FORGET_MASKED):
+        for copy in stored.copies:
+            await _forget_object(parts, copy)
+        parts.catalog.remove_set(stored.set_id)
     for copy in stored.copies:
         _log(parts, stored, copy, "shadow_copy_masked")
 
@@ -110,14 +142,13 @@ async def _forget_object(parts: Parts, copy: StoredCopy) -> None:
     await undo.best(parts, "retire", lambda: parts.host.retire(copy.id))
 
 
-async def _put_back(parts: Parts, stored: StoredSet) -> None:
+async def _put_back(parts: Parts, stored: StoredSet, trace: Trace) -> None:
     """Bring the LUNs of a set back that could not be masked, those too that were."""
     known = await parts.host.wait_arrival(destinations(stored.copies), 0.0)
     here = {lun.information.naa for lun in known}
     gone = [c for c in stored.copies if any(m.destination.naa not in here for m in c.luns)]
     result = Arrival()
     if gone:
-        trace = Trace(name="put_back", set_id=str(stored.set_id))
         await bring_in(parts, gone, trace, result)
     for copy in stored.copies:
         if copy not in gone:
@@ -129,13 +160,16 @@ async def _put_back(parts: Parts, stored: StoredSet) -> None:
 
 
 async def _make_read_write(parts: Parts, stored: StoredSet) -> None:
+    trace = _trace(parts, stored)
     try:
-        for copy in stored.copies:
-            await parts.host.make_read_write(copy.id)
+        async with trace.step(BreakStep.MAKE_READ_WRITE):
+            for copy in stored.copies:
+                await parts.host.make_read_write(copy.id)
     except VssError as error:
         raise _restated(stored, error, "the set is broken, not all of it is writable") from error
     try:
-        await _tell(parts, stored, LunStateChange.NOTIFY_READ_WRITE)
+        async with trace.step(BreakStep.NOTIFY_READ_WRITE):
+            await _tell(parts, stored, LunStateChange.NOTIFY_READ_WRITE)
     except VssError as error:
         raise _restated(stored, error, "the set is broken and can be written") from error
 
@@ -150,13 +184,6 @@ async def _tell(parts: Parts, stored: StoredSet, change: LunStateChange) -> None
         await parts.providers.find(provider_id).call(
             table.on_lun_state_change, list(originals), list(originals.values()), change
         )
-
-
-async def _break(parts: Parts, stored: StoredSet) -> None:
-    for copy in stored.copies:
-        await parts.host.release(copy.id)
-        parts.catalog.remove_copy(copy.id)
-        _log(parts, stored, copy, "shadow_copy_broken")
 
 
 def _check(set_id: SnapshotSetId, flags: HardwareOptions) -> None:

@@ -57,16 +57,20 @@ PRAGMA user_version = {VERSION};
 class SetStatus(Enum):
     """How a set stands on this host.
 
-    creating, importing: under way; found at a start, it is undone. held: transportable,
-    created here, nobody's to see, deleted with its creator's session. present: its copies
-    are on this host. masking: its LUNs are leaving this host. deleting: found at a start, the
-    deletion is finished.
+    creating, importing: under way; found at a start, it is undone. undoing: its creation
+    failed, and provider or array could not be told so yet. held: transportable, created here,
+    nobody's to see, given back with its creator's session. returning: that was tried, and is
+    tried again. present: its copies are on this host. breaking, masking, deleting: under way;
+    found at a start, it is finished.
     """
 
     CREATING = "creating"
     IMPORTING = "importing"
+    UNDOING = "undoing"
     HELD = "held"
+    RETURNING = "returning"
     PRESENT = "present"
+    BREAKING = "breaking"
     MASKING = "masking"
     DELETING = "deleting"
 
@@ -91,6 +95,11 @@ class StoredCopy:
     def id(self) -> SnapshotId:
         """The copy's id."""
         return self.properties.snapshot_id
+
+    @property
+    def is_doomed(self) -> bool:
+        """True from the begin of its deletion on."""
+        return self.properties.status is SnapshotState.DELETED
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,13 +210,19 @@ class Catalog:
             ),
         )
 
+    def mark_copy(self, snapshot_id: SnapshotId, state: SnapshotState) -> None:
+        """Note that the deletion of a copy has begun (DELETED), or that it failed (CREATED)."""
+        self._db.execute(
+            "UPDATE snapshot SET state = ? WHERE id = ?", (int(state), str(snapshot_id))
+        )
+
     def remove_copy(self, snapshot_id: SnapshotId) -> None:
         """Drop a copy, and its set with the last one."""
         with self._transaction():
             self._db.execute("DELETE FROM snapshot WHERE id = ?", (str(snapshot_id),))
             self._db.execute(
                 "DELETE FROM snapshot_set WHERE id NOT IN (SELECT set_id FROM snapshot)"
-                " AND status IN ('present', 'deleting', 'held')"
+                " AND status IN ('present', 'deleting', 'returning', 'breaking')"
             )
 
     def remove_set(self, set_id: SnapshotSetId) -> None:

@@ -53,11 +53,15 @@ def properties_json(properties: SnapshotProperties) -> str:
 
 
 def find_set(catalog: Catalog, set_id: SnapshotSetId, call: str) -> StoredSet:
-    """Return a set that is on this host. Raises ObjectNotFound."""
+    """Return a set that is on this host, without copies whose deletion has begun.
+
+    Raises ObjectNotFound.
+    """
     found = catalog.find_set(set_id)
-    if found is None or found.status is not SetStatus.PRESENT:
+    alive = () if found is None else tuple(copy for copy in found.copies if not copy.is_doomed)
+    if found is None or found.status is not SetStatus.PRESENT or not alive:
         raise _missing(call, f"shadow copy set {braced(set_id)}", str(set_id))
-    return found
+    return replace(found, copies=alive)
 
 
 def find_copy(
@@ -65,9 +69,11 @@ def find_copy(
 ) -> tuple[StoredSet, StoredCopy]:
     """Return a copy that is on this host, and its set. Raises ObjectNotFound."""
     found = catalog.set_of(snapshot_id)
-    if found is None or found.status is not SetStatus.PRESENT:
+    alive = () if found is None else [copy for copy in found.copies if not copy.is_doomed]
+    copy = next((copy for copy in alive if copy.id == snapshot_id), None)
+    if found is None or found.status is not SetStatus.PRESENT or copy is None:
         raise _missing(call, f"shadow copy {braced(snapshot_id)}", str(snapshot_id))
-    return found, next(copy for copy in found.copies if copy.id == snapshot_id)
+    return found, copy
 
 
 def visible(catalog: Catalog, context: int) -> list[SnapshotProperties]:
@@ -77,7 +83,7 @@ def visible(catalog: Catalog, context: int) -> list[SnapshotProperties]:
         copy.properties
         for found in catalog.sets(SetStatus.PRESENT)
         for copy in found.copies
-        if wanted in (Context.ALL, context_of(found.context))
+        if not copy.is_doomed and wanted in (Context.ALL, context_of(found.context))
     ]
 
 

@@ -74,7 +74,7 @@ class Creation:
     async def run(self) -> Hresult:
         """Create the set. Raises VssError, and then nothing of it is left."""
         outcome = "cancelled"
-        self._note(SetStatus.CREATING, [self._unfinished(copy) for copy in self.open_set.copies])
+        self.note(SetStatus.CREATING)
         try:
             with ungrouped():
                 await self._sequence()
@@ -143,8 +143,15 @@ class Creation:
             self.unanswered[provider] = call
             try:
                 await self._call(provider, call)
-            except VssError:
+            except VssError as error:
                 del self.unanswered[provider]
+                if error.hresult in undo.NOT_OURS and self.open_set.has_restarted(provider):
+                    raise UnexpectedProviderError(
+                        f"provider {provider.name} ended while the set was being made, and does"
+                        f" not know it any more: {error.fact}",
+                        hint="try again; the event log has why it ended",
+                        item=str(provider.id),
+                    ) from error
                 raise
             del self.unanswered[provider]
 
@@ -224,7 +231,7 @@ class Creation:
                 self.open_set.move(copy.provider, SetCall.GET_TARGET_LUNS)
                 targets = await copy.provider.call(table.get_target_luns, list(copy.luns))
                 self.stored.append(self._mapped(copy, targets))
-        self._note(SetStatus.CREATING, self.stored)
+        self.note(SetStatus.CREATING)
 
     def _mapped(self, copy: PendingCopy, targets: Sequence[LunInformation]) -> StoredCopy:
         sources = [lun.information for lun in copy.luns]
@@ -290,14 +297,19 @@ class Creation:
             properties=copies.properties_of(self.open_set, copy, machine, self._instant)
         )
 
-    def _note(self, status: SetStatus, stored: Sequence[StoredCopy]) -> None:
+    def note(self, status: SetStatus) -> None:
+        """Write the set into the catalog, with what is known of its copies."""
+        known = {copy.id: copy for copy in self.stored}
+        copies = [
+            known.get(copy.snapshot_id) or self._unfinished(copy) for copy in self.open_set.copies
+        ]
         self.parts.catalog.put_set(
             StoredSet(
                 set_id=self.open_set.set_id,
                 context=self.open_set.context,
                 status=status,
                 holder=self.holder,
-                copies=tuple(stored),
+                copies=tuple(copies),
             )
         )
 

@@ -51,6 +51,7 @@ class OpenSet:
     context: int
     copies: list[PendingCopy] = field(default_factory=list)
     _states: dict[ProviderId, SetState] = field(default_factory=dict)
+    _starts: dict[ProviderId, int] = field(default_factory=dict)
 
     def providers(self) -> list[Provider]:
         """Return the set's providers, each once, in the order in which they came in."""
@@ -63,6 +64,14 @@ class OpenSet:
     def move(self, provider: Provider, call: SetCall) -> None:
         """Note a call before it is made. Raises BadState or ObjectNotFound when out of order."""
         self._states[provider.id] = after(self.state(provider), call)
+
+    def note_begun(self, provider: Provider) -> None:
+        """Note which run of a provider's program the set was begun with."""
+        self._starts.setdefault(provider.id, provider.starts)
+
+    def has_restarted(self, provider: Provider) -> bool:
+        """Tell whether the program that the set was begun with has ended since."""
+        return self._starts.get(provider.id, provider.starts) != provider.starts
 
     def close(self) -> None:
         """Let the providers go; idempotent."""
@@ -111,12 +120,20 @@ async def add_volume(
     await parts.host.check_can_hold(volume)
     async with trace.step(CreationStep.ARE_LUNS_SUPPORTED, detail=name):
         provider, luns = await choose(parts, provider_id, open_set.context, volume)
+    if open_set.has_restarted(provider):
+        raise UnexpectedProviderError(
+            f"AddToSnapshotSet({name}): provider {provider.name} ended, and with it what it had"
+            " begun of the set",
+            hint="call AbortBackup and begin another set",
+            item=str(provider.id),
+        )
     snapshot_id = SnapshotId(uuid4())
     open_set.move(provider, SetCall.BEGIN_PREPARE)
     async with trace.step(CreationStep.BEGIN_PREPARE, detail=name):
         begun = await provider.call(
             table.begin_prepare_snapshot, open_set.set_id, snapshot_id, open_set.context, luns
         )
+    open_set.note_begun(provider)
     copy = PendingCopy(
         snapshot_id=snapshot_id,
         volume=volume,

@@ -1,5 +1,7 @@
 """What every operation of the service works with, handed around as one object."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -12,6 +14,7 @@ from vssemu.service.trace import NoPoints, Points
 from vssemu.service.tracefiles import TraceFiles
 from vssemu.service.writers import WriterHub
 from vssemu.vss.host import HostPort
+from vssemu.vss.identity import SnapshotSetId
 
 
 @dataclass(kw_only=True)
@@ -30,3 +33,17 @@ class Parts:
     traces: TraceFiles
     importing: trio.Lock = field(default_factory=trio.Lock)
     faults: Points = field(default_factory=NoPoints)
+    _in_work: set[SnapshotSetId] = field(default_factory=set)
+
+    @contextmanager
+    def working_on(self, set_id: SnapshotSetId) -> Iterator[None]:
+        """Keep others from taking up during the block what is left of a set."""
+        self._in_work.add(set_id)
+        try:
+            yield
+        finally:
+            self._in_work.discard(set_id)
+
+    def is_in_work(self, set_id: SnapshotSetId) -> bool:
+        """Tell whether somebody is just deleting, breaking or undoing a set."""
+        return set_id in self._in_work

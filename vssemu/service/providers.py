@@ -92,7 +92,10 @@ Start = Callable[[StoredProvider], Program]
 
 
 class Provider:
-    """A registered provider; calls start its program when it is not running."""
+    """A registered provider; calls start its program when it is not running.
+
+    in_use: how many copies in the making are its. starts: how often its program was started.
+    """
 
     def __init__(
         self,
@@ -109,6 +112,7 @@ class Provider:
         self.name = stored.properties.name
         self.type = stored.properties.type
         self.in_use = 0
+        self.starts = 0
         self._host = host
         self._start = start
         self._limits = limits
@@ -176,6 +180,7 @@ class Provider:
                 await program.kill()
                 raise
             self._program = program
+            self.starts += 1
             return program
 
     async def _started(self) -> Program:

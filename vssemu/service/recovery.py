@@ -1,11 +1,17 @@
 """What a service does at its start with what the catalog still has.
 
 creating    undone: flags back, AbortSnapshots, LUNs given back
+undoing     the same, once more
 importing   undone: LUNs that came stay, listed as a failed import
 held        nonpersistent by definition: given back
-deleting    finished
+returning   given back
+deleting    finished; so are single copies of a present set
+breaking    finished
 masking     finished, else brought back as if present
 present     nonpersistent: deleted; persistent: surfaced again
+
+What could not be finished, because the array was away or somebody had a file open, is taken
+up again while the service runs.
 """
 
 import sqlite3
@@ -15,7 +21,7 @@ from functools import partial
 import structlog
 import trio
 
-from vssemu.service import breaking, deletion, importing, sourceflags, undo
+from vssemu.service import breaking, deletion, importing, undo
 from vssemu.service.arrival import destinations, surface
 from vssemu.service.catalog import SetStatus, StoredSet
 from vssemu.service.parts import Parts
@@ -43,35 +49,35 @@ async def recover(parts: Parts) -> None:
         )
 
 
-async def finish_deletions(parts: Parts) -> None:
-    """Try again, for ever, to delete what could not be deleted.
-
-    A LUN is in use for as long as somebody has a file of its copy open.
-    """
+async def finish_what_is_left(parts: Parts) -> None:
+    """Try again, for ever, to finish what could not be finished."""
     while True:
         await trio.sleep(parts.limits.retry)
-        for stored in parts.catalog.sets(SetStatus.DELETING):
-            await _end_again(parts, stored)
+        for stored in parts.catalog.sets():
+            step = _left(parts, stored)
+            if step is not None and not parts.is_in_work(stored.set_id):
+                with trio.move_on_after(parts.limits.recovery):
+                    await undo.best(parts, f"finish_{stored.status.value}", step)
 
 
-async def _end_again(parts: Parts, stored: StoredSet) -> None:
-    with trio.move_on_after(parts.limits.recovery):
-        again = partial(deletion.end_set, parts, stored, "tried again")
-        await undo.best(parts, "end_set", again)
+def _left(parts: Parts, stored: StoredSet) -> Callable[[], Awaitable[object]] | None:
+    """Return what is to be done for a set that nobody works on, None when nothing is."""
+    match stored.status:
+        case SetStatus.DELETING | SetStatus.RETURNING:
+            return partial(deletion.end_set, parts, stored, "tried again")
+        case SetStatus.PRESENT if any(copy.is_doomed for copy in stored.copies):
+            return partial(deletion.finish, parts, stored, "tried again")
+        case SetStatus.BREAKING:
+            return partial(_finish_breaking, parts, stored)
+        case SetStatus.UNDOING if not parts.catalog.sets(SetStatus.CREATING):
+            # A provider makes one set at a time, and is not to be confused by an older one's.
+            return partial(undo.again, parts, stored)
+    return None
 
 
 async def _undo_creation(parts: Parts, stored: StoredSet) -> None:
-    await undo.best(parts, "clear_flags", lambda: sourceflags.restore(parts, stored.set_id))
-    known = [copy for copy in stored.copies if copy.luns]
-    if known:
-        await undo.best(parts, "take_away", lambda: undo.take_away(parts, known))
-    for provider_id in {copy.properties.provider_id for copy in stored.copies}:
-        provider = parts.providers.find(provider_id)
-        await undo.abort_provider(parts, provider, stored.set_id)
-        mine = [copy for copy in known if copy.properties.provider_id == provider_id]
-        for record in destinations(mine):
-            await undo.give_back(parts, provider, record)
-    parts.catalog.remove_set(stored.set_id)
+    parts.catalog.set_status(stored.set_id, SetStatus.UNDOING)
+    await undo.again(parts, stored)
 
 
 async def _undo_import(parts: Parts, stored: StoredSet) -> None:
@@ -89,10 +95,12 @@ async def _bring_back(parts: Parts, stored: StoredSet) -> None:
     if stored.is_auto_release:
         await _end(parts, stored)
         return
+    await deletion.finish(parts, stored, "restart")
+    alive = [copy for copy in stored.copies if not copy.is_doomed]
     await parts.host.rescan()
-    await parts.host.wait_arrival(destinations(stored.copies), parts.limits.arrival / 2)
+    await parts.host.wait_arrival(destinations(alive), parts.limits.arrival / 2)
     failures: list[VssError] = []
-    for copy in stored.copies:
+    for copy in alive:
         try:
             shown = await surface(parts, copy)
         except VssError as error:
@@ -102,6 +110,15 @@ async def _bring_back(parts: Parts, stored: StoredSet) -> None:
             parts.catalog.update_copy(shown.properties)
     if failures:
         raise failures[0]
+
+
+async def _finish_breaking(parts: Parts, stored: StoredSet) -> None:
+    try:
+        await breaking.finish(parts, stored)
+    except VssError:
+        # Broken it was to be, so it is not deleted; the next attempt is not far.
+        parts.catalog.set_status(stored.set_id, SetStatus.BREAKING)
+        raise
 
 
 async def _finish_masking(parts: Parts, stored: StoredSet) -> None:
@@ -115,9 +132,12 @@ async def _finish_masking(parts: Parts, stored: StoredSet) -> None:
 
 _STEPS: dict[SetStatus, Callable[[Parts, StoredSet], Awaitable[None]]] = {
     SetStatus.CREATING: _undo_creation,
+    SetStatus.UNDOING: _undo_creation,
     SetStatus.IMPORTING: _undo_import,
     SetStatus.HELD: _end,
+    SetStatus.RETURNING: _end,
     SetStatus.DELETING: _end,
     SetStatus.PRESENT: _bring_back,
+    SetStatus.BREAKING: _finish_breaking,
     SetStatus.MASKING: _finish_masking,
 }

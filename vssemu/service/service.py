@@ -21,7 +21,7 @@ from vssemu.service.events import EventLog
 from vssemu.service.limits import Limits
 from vssemu.service.parts import Parts
 from vssemu.service.providers import ProviderHub, Start
-from vssemu.service.recovery import finish_deletions, recover
+from vssemu.service.recovery import finish_what_is_left, recover
 from vssemu.service.registry import RegistryService, WriterService
 from vssemu.service.requester import RequesterService
 from vssemu.service.trace import NoPoints, Points
@@ -100,7 +100,7 @@ async def open_service(
             service = Service(parts, nursery)
             await recover(parts)
             parts.providers.preload()
-            nursery.start_soon(finish_deletions, parts)
+            nursery.start_soon(finish_what_is_left, parts)
             try:
                 yield service
             finally:
