@@ -292,8 +292,17 @@ class ArrayProvider:
             )
         state = await self._legal(current, call)
         if method is not None:
-            async with self._translated(client) as array:
-                await array.call(method, set_id)
+            try:
+                async with self._translated(client) as array:
+                    await array.call(method, set_id)
+            except ProviderFailure as failure:
+                if failure.hresult != Hresult.VSS_E_OBJECT_NOT_FOUND:
+                    raise
+                raise ProviderFailure(
+                    Hresult.VSS_E_PROVIDER_VETO,
+                    f"{call.value}({set_id}): the array does not have the set any more; it was"
+                    " restarted meanwhile",
+                ) from failure
         if current.state is SetState.ABORTED:
             raise ProviderFailure(
                 Hresult.VSS_E_BAD_STATE, f"{call.value}({set_id}): the set was aborted meanwhile"
