@@ -1,4 +1,4 @@
-"""What a lab consists of: hosts, volumes, pool, engine; read from options or a TOML file."""
+"""What a lab consists of: hosts, volumes, pool, engine; how options and records write it."""
 
 import re
 from collections.abc import Mapping
@@ -105,43 +105,53 @@ def parse_volume(text: str, *, shares_lun: bool = False) -> VolumeSpec:
             hint="for example F:=2G:ext4; + joins volumes onto one LUN",
             item=text,
         )
-    size = parse_size(match["size"])
-    filesystem = match["fs"] or "ext4"
-    if filesystem not in FILESYSTEMS:
+    volume = VolumeSpec(
+        letter=match["letter"].upper(),
+        size=parse_size(match["size"]),
+        filesystem=match["fs"] or "ext4",
+        host=match["host"],
+        whole=match["whole"] is not None,
+    )
+    return checked_volume(volume, text, shares_lun=shares_lun)
+
+
+def checked_volume(volume: VolumeSpec, text: str, *, shares_lun: bool) -> VolumeSpec:
+    """Return the volume that `text` describes. Raises InvalidArgument as `parse_volume`."""
+    if volume.filesystem not in FILESYSTEMS:
         raise InvalidArgument(
-            f"volume {text!r}: file system {filesystem} is not supported",
+            f"volume {text!r}: file system {volume.filesystem} is not supported",
             hint=f"use one of {', '.join(FILESYSTEMS)}",
-            item=filesystem,
+            item=volume.filesystem,
         )
-    whole = match["whole"] is not None
-    if whole and shares_lun:
+    if volume.whole and shares_lun:
         raise InvalidArgument(
             f"volume {text!r}: a file system on the whole LUN leaves no room for another volume",
             item=text,
         )
-    least = FILESYSTEMS[filesystem] + (0 if whole or shares_lun else TABLE_ROOM)
-    if size < least or size % MIB:
+    room = 0 if volume.whole or shares_lun else TABLE_ROOM
+    least = FILESYSTEMS[volume.filesystem] + room
+    if volume.size < least or volume.size % MIB:
         raise InvalidArgument(
-            f"volume {text!r}: the size is below {least // MIB} MiB, which {filesystem} needs,"
-            " or no multiple of 1 MiB",
+            f"volume {text!r}: the size is below {least // MIB} MiB, which"
+            f" {volume.filesystem} needs, or no multiple of 1 MiB",
             item=text,
         )
-    return VolumeSpec(
-        letter=match["letter"].upper(),
-        size=size,
-        filesystem=filesystem,
-        host=match["host"],
-        whole=whole,
-    )
+    return volume
+
+
+def checked_name(name: object) -> str:
+    """Return a name that a lab, or a host, may have. Raises InvalidArgument."""
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise InvalidArgument(
+            f"name {name!r}: letters, digits and dashes, at most 31, are allowed", item=str(name)
+        )
+    return name
 
 
 def checked(config: LabConfig) -> LabConfig:
     """Return the configuration. Raises InvalidArgument with the item that is wrong."""
     for name in (config.name, *config.hosts):
-        if not _NAME.match(name):
-            raise InvalidArgument(
-                f"name {name!r}: letters, digits and dashes, at most 31, are allowed", item=name
-            )
+        checked_name(name)
     if not config.hosts or len(set(config.hosts)) != len(config.hosts):
         raise InvalidArgument("a lab needs at least one host, each named once")
     if config.engine not in ENGINES:
@@ -165,25 +175,6 @@ def checked(config: LabConfig) -> LabConfig:
     if config.pool is not None and not Path(config.pool).is_absolute():
         raise InvalidArgument(f"pool {config.pool!r} is not an absolute path", item=config.pool)
     return config
-
-
-def load_toml(path: Path) -> dict[str, object]:
-    """Return the fields of a lab file, volumes in the same notation as the option.
-
-    Raises InvalidArgument for a file that is missing, not TOML, or has unknown keys.
-    """
-    try:
-        table = msgspec.toml.decode(path.read_bytes())
-    except OSError as error:
-        raise InvalidArgument(f"{path}: {error.strerror}", item=str(path)) from error
-    except msgspec.DecodeError as error:
-        raise InvalidArgument(f"{path}: {error}", item=str(path)) from error
-    known = {"name", "hosts", "volumes", "pool", "engine"}
-    if not isinstance(table, dict) or (strange := set(table) - known):
-        raise InvalidArgument(
-            f"{path}: unknown keys {sorted(strange)}", hint=f"known: {sorted(known)}"
-        )
-    return table
 
 
 def encode(config: LabConfig) -> bytes:

@@ -21,6 +21,8 @@ from vssemu.vss.identity import ARRAY_PROVIDER_ID
 ARRAY = "arrayd"
 VSSD = "vssd"
 DEVICEFS = "devicefs"
+KEPT_DESCRIPTORS = 1024
+"""What PID 1 keeps for devicefs: its connection to the kernel, and a device for each copy."""
 INIT_SOCKET = "/run/vssemu/init.sock"
 """Control socket of a host's PID 1, as the host sees it."""
 
@@ -63,23 +65,19 @@ def outside_table(config: LabConfig, paths: LabPaths, group: Path) -> dict[str, 
         ),
         "dies_with_me": True,
     }
-    guards = [
-        {
-            "name": guard_name(host),
-            "argv": module(
-                "vssemu.daemons.holdguard",
-                str(paths.host_outside(host) / "holdguard.sock"),
-                *("--ready-fd", "{ready_fd}"),
-            ),
-        }
-        for host in config.hosts
-    ]
     return {
         "socket": str(paths.supervisor_socket),
         "logs": str(paths.logs),
         "dev": None,
-        "services": [array, *guards],
+        "services": [array, *(guard_service(paths, host) for host in config.hosts)],
     }
+
+
+def guard_service(paths: LabPaths, host: str) -> dict[str, Any]:
+    """Return a host's holdguard as a service of the supervisor."""
+    socket = paths.host_outside(host) / "holdguard.sock"
+    argv = module("vssemu.daemons.holdguard", socket, *("--ready-fd", "{ready_fd}"))
+    return {"name": guard_name(host), "argv": argv}
 
 
 def host_service(config: LabConfig, paths: LabPaths, host: str, group: Path) -> dict[str, Any]:
@@ -139,6 +137,7 @@ def _inner_table() -> dict[str, Any]:
         "argv": module("vssemu_fuse.devicefs", "--ready-fd", "{ready_fd}"),
         "confined": True,
         "after": [VSSD],
+        "descriptors": KEPT_DESCRIPTORS,
     }
     return {
         "socket": INIT_SOCKET,

@@ -34,6 +34,13 @@ class Known:
                 item=self.paths.name,
             ) from None
 
+    def last_boot(self) -> str | None:
+        """Return the machine's start in which the lab was brought up last; None: never."""
+        try:
+            return self.paths.boot.read_text()
+        except FileNotFoundError:
+            return None
+
     def pool(self) -> Path:
         """Return the pool's directory; the usual one when no record names another."""
         try:

@@ -3,60 +3,25 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from vssemu.api import disks as disks_api
-from vssemu.lab import cleanup, config, enter, hosts, root, supervisor
+from vssemu.lab import cleanup, config, enter, hosts, root, status, supervisor
+from vssemu.lab.changing import Changing
 from vssemu.lab.config import LabConfig
+from vssemu.lab.growth import Growth, grown, growth, settled, whole
 from vssemu.lab.known import Known
 from vssemu.lab.paths import LabPaths
 from vssemu.lab.starting import START_SECONDS, Starting
 from vssemu.lab.waiting import until
 from vssemu.linux import cgroup, locks, processes
 from vssemu.rpc import client as rpc
-from vssemu.rpc.errors import RpcError
-from vssemu.vss.errors import (
-    AccessDenied,
-    BadState,
-    Fail,
-    VssError,
-)
+from vssemu.vss.errors import AccessDenied, BadState, Fail, ObjectNotFound
 
 STOP_SECONDS = 40.0
 """How long an orderly end may take before everything is killed."""
 LOCK_SECONDS = 120.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HostStatus:
-    """How a host stands. pid: of its PID 1, None while it is off. volumes: letters."""
-
-    name: str
-    pid: int | None
-    volumes: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ArrayStatus:
-    """How the array stands. pid: None while it does not run."""
-
-    pid: int | None
-    pool: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LabStatus:
-    """How a lab stands."""
-
-    name: str
-    running: bool
-    engine: str
-    hosts: tuple[HostStatus, ...]
-    array: ArrayStatus
 
 
 def _check_root() -> None:
@@ -74,13 +39,17 @@ class Lab:
         self.paths = LabPaths(name=name)
         self.known = Known(self.paths)
 
-    def up(self, wanted: LabConfig) -> bool:
-        """Bring the lab up; return False when it was up already, with the same configuration.
+    def up(self, wanted: LabConfig | None = None) -> Growth:
+        """Bring the lab up, or give one that is up what it lacks; return what is new.
 
-        Raises BadState when it is up with another one, Fail with the log's last lines when
-        something does not start. What a failed start left is taken away again.
+        wanted: None for what is recorded of the lab, or a lab of the usual hosts. A lab that
+        is recorded and does not run, as after a restart of the machine, comes back with all it
+        had. Nothing new: it was up already.
+        Raises BadState when `wanted` is not what is recorded, or more; Fail with the log's last
+        lines when something does not start. What a failed start left is taken away again.
         """
-        config.checked(wanted)
+        if wanted is not None:
+            config.checked(wanted)
         if unseen := root.unseen_programs():
             raise Fail(
                 f"{unseen[0]} lies where no host sees it",
@@ -88,22 +57,79 @@ class Lab:
                 item=str(unseen[0]),
             )
         with self._locked():
-            if self.known.is_whole():
-                if self.known.config() == wanted:
-                    return False
-                raise BadState(
-                    f"lab {self.paths.name} is up with another configuration",
-                    hint=f"vssemu lab down --name {self.paths.name}",
-                    item=self.paths.name,
-                )
-            is_new = not self.paths.config.exists()
+            recorded = self.recorded()
+            if wanted is None:
+                wanted = recorded or LabConfig(name=self.paths.name)
+            added = growth(recorded, wanted) if recorded else whole(wanted)
+            if recorded and self.known.is_whole():
+                if added:
+                    Changing(self.known).add(added)
+                return added
+            full = grown(recorded, added) if recorded else settled(wanted)
             try:
                 self._take_away(delete=False)
-                Starting(self.known).lab(wanted)
+                Starting(self.known).lab(full)
             except BaseException:
-                self._take_away(delete=is_new)
+                self._take_away(delete=recorded is None)
+                if recorded is not None:
+                    self.paths.config.write_bytes(config.encode(recorded))
                 raise
-        return True
+        return whole(full)
+
+    def recorded(self) -> LabConfig | None:
+        """Return what the lab consists of; None when there is none. Raises InvalidArgument."""
+        _check_root()
+        try:
+            return self.known.config()
+        except ObjectNotFound:
+            return None
+
+    def add(self, added: Growth) -> None:
+        """Add hosts and volumes to the running lab: all, or none.
+
+        Raises BadState for what it has already, InvalidArgument, and as `up`.
+        """
+        with self._locked():
+            now = settled(self._running())
+            for host in added.hosts:
+                if host in now.hosts:
+                    raise BadState(f"lab {now.name} has host {host} already", item=host)
+            for volume in added.volumes:
+                if any((v.host, v.letter) == (volume.host, volume.letter) for v in now.volumes):
+                    raise BadState(
+                        f"lab {now.name} has volume {volume.letter}: of {volume.host} already",
+                        hint="choose another letter",
+                        item=f"{volume.letter}:",
+                    )
+            Changing(self.known).add(growth(now, config.checked(grown(now, added))))
+
+    def remove_host(self, host: str) -> None:
+        """Take a host out of the running lab; see `Changing.remove_host`."""
+        with self._locked():
+            self._running()
+            self.known.check_host(host)
+            Changing(self.known).remove_host(host)
+
+    def remove_volumes(self, host: str | None, letters: Collection[str]) -> None:
+        """Take volumes out of the running lab; see `Changing.remove_volumes`.
+
+        host: None for the first one.
+        """
+        with self._locked():
+            host = host or self._running().hosts[0]
+            self.known.check_host(host)
+            Changing(self.known).remove_volumes(host, letters)
+
+    def _running(self) -> LabConfig:
+        """Return what the lab consists of. Raises BadState while it does not run."""
+        now = self.known.config()
+        if not self.known.is_whole():
+            raise BadState(
+                f"lab {self.paths.name} is {status.state(self.known).value}",
+                hint=f"vssemu lab up --name {self.paths.name}",
+                item=self.paths.name,
+            )
+        return now
 
     def array(self) -> AbstractContextManager[rpc.Client]:
         """Give a client of the array's administration; see `Known.array`."""
@@ -114,36 +140,10 @@ class Lab:
         """Give a client of a host's VSS service, from outside; see `Known.vss`."""
         return self.known.vss(host)
 
-    def status(self) -> LabStatus:
+    def status(self) -> status.LabStatus:
         """Return how the lab stands. Raises ObjectNotFound when there is none."""
         _check_root()
-        known = self.known.config()
-        outside: dict[str, dict[str, Any]] = {}
-        running = self.known.is_running()
-        if running:
-            try:
-                outside = supervisor.services(self.paths.supervisor_socket)
-            except supervisor.SupervisorGone:
-                running = False
-        pool = known.pool or str(self.paths.default_pool)
-        return LabStatus(
-            name=self.paths.name,
-            running=running,
-            engine=known.engine,
-            hosts=tuple(self._host_status(known, host) for host in known.hosts),
-            array=ArrayStatus(pid=outside.get(hosts.ARRAY, {}).get("pid") or None, pool=pool),
-        )
-
-    def _host_status(self, known: LabConfig, host: str) -> HostStatus:
-        try:
-            pid = enter.identity_of_host(self.paths, host).pid
-            with self.known.vss(host) as vss:
-                volumes = vss.call(disks_api.list_volumes)
-        except (VssError, RpcError, OSError):
-            # It does not run, or is just ending: either way nothing is known of it.
-            pid, volumes = None, []
-        letters = tuple(letter for v in volumes for letter in v.letters)
-        return HostStatus(name=host, pid=pid, volumes=letters)
+        return status.status(self.known)
 
     def power_off(self, host: str) -> None:
         """Press a host's power button: thaw what it holds, then kill its PID 1."""

@@ -2,6 +2,7 @@
 
 /var/lib/vssemu/labs/NAME/      state, survives a restart of the machine
     lab.json                    what the lab consists of
+    boot                        which start of the machine it was brought up in last
     supervisor.json             the table of the lab's supervisor
     pool/                       the array's pool, unless another directory was named
     faults/                     armed at points of the array, by tests
@@ -42,6 +43,11 @@ class LabPaths:
     def config(self) -> Path:
         """What the lab consists of."""
         return self.state / "lab.json"
+
+    @property
+    def boot(self) -> Path:
+        """The id of the machine's start in which the lab was brought up last."""
+        return self.state / "boot"
 
     @property
     def table(self) -> Path:

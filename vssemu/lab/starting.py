@@ -3,6 +3,7 @@
 import contextlib
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from vssemu.api import array as array_api
@@ -37,16 +38,24 @@ class Starting:
         for directory in (self.paths.logs, self.paths.run, *outside):
             directory.mkdir(parents=True, exist_ok=True)
         self.paths.config.write_bytes(config.encode(wanted))
+        self.paths.boot.write_text(processes.boot_id())
         self._start_supervisor(wanted, group)
         self._wait(self.paths.supervisor_socket, hosts.ARRAY)
         for host in wanted.hosts:
             self._admit(host)
-            service = hosts.host_service(wanted, self.paths, host, group)
-            supervisor.request(self.paths.supervisor_socket, {"op": "add", "service": service})
+            self._supervise(hosts.host_service(wanted, self.paths, host, group))
         for host in wanted.hosts:
             self._settle_host(host)
         provide(self.known, wanted)
         self.paths.whole.touch()
+
+    def new_host(self, wanted: LabConfig, host: str) -> None:
+        """Start a host that comes to a running lab. Raises VssError; a part may run then."""
+        self.paths.host_outside(host).mkdir(parents=True, exist_ok=True)
+        self._admit(host)
+        self._supervise(hosts.guard_service(self.paths, host))
+        self._supervise(hosts.host_service(wanted, self.paths, host, self.known.group()))
+        self._settle_host(host)
 
     def host(self, host: str) -> None:
         """Switch one host on that is off. Raises VssError."""
@@ -55,6 +64,9 @@ class Starting:
             self.paths.supervisor_socket, {"op": "start", "name": hosts.host_name(host)}
         )
         self._settle_host(host)
+
+    def _supervise(self, service: Mapping[str, object]) -> None:
+        supervisor.request(self.paths.supervisor_socket, {"op": "add", "service": service})
 
     def _admit(self, host: str) -> None:
         """Make a host's control groups, and have the array know it."""

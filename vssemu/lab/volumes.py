@@ -19,7 +19,7 @@ from vssemu.lab.known import Known
 from vssemu.rpc import client as rpc
 from vssemu.rpc.errors import RpcError
 from vssemu.vss.array import ArrayLun
-from vssemu.vss.errors import BadState, VssError
+from vssemu.vss.errors import BadState, VolumeInUse, VssError
 from vssemu.vss.identity import Initiator, LunId
 
 _Entry = dict[str, str]
@@ -152,3 +152,39 @@ class _Provision:
 
 def _place(volume: VolumeSpec) -> str:
     return f"{volume.letter}:\\"
+
+
+def are_made(known: Known, volumes: Sequence[VolumeSpec]) -> bool:
+    """Tell whether the pool has these volumes of one LUN already; each names its host."""
+    recorded = _Record(known.pool() / "volumes.json").read()
+    return any(f"{volume.host}:{volume.letter}" in recorded for volume in volumes)
+
+
+def take_out(known: Known, volumes: Sequence[VolumeSpec]) -> None:
+    """Dismount the volumes of one LUN, all of them, and delete it; each names its host.
+
+    Raises VolumeInUse while shadow copies stand on the LUN, or files are open on it.
+    """
+    record = _Record(known.pool() / "volumes.json")
+    keys = [f"{volume.host}:{volume.letter}" for volume in volumes]
+    luns = {LunId(entry["lun"]) for key, entry in record.read().items() if key in keys}
+    host = Initiator(volumes[0].host or "")
+    with known.array() as array, known.vss(host) as vss:
+        there: list[ArrayLun] = array.call(array_api.inventory)
+        for lun in (each for each in there if each.id in luns):
+            if copies := [each.id for each in there if each.origin == lun.id]:
+                raise VolumeInUse(
+                    f"{len(copies)} shadow copies stand on {lun.id}",
+                    hint="delete them first: vssemu array lun list shows them",
+                    item=lun.id,
+                )
+            if host in lun.masked_to:
+                vss.call(disks_api.mask, lun.id)
+            array.call(array_api.delete_lun, lun.id)
+    record.write(dict.fromkeys(keys))
+
+
+def take_away(known: Known, volumes: Sequence[VolumeSpec]) -> None:
+    """Delete the LUN of volumes that were just made, as far as that is possible."""
+    with contextlib.suppress(VssError, RpcError, OSError):
+        take_out(known, volumes)

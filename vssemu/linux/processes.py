@@ -36,6 +36,11 @@ class ProcessIdentity:
     start_ticks: int
 
 
+def boot_id() -> str:
+    """Return what tells this boot of the machine from all others, a GUID without braces."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 def identity_of(pid: int) -> ProcessIdentity:
     """Return the identity of a process, also of one that ended and was not reaped.
 

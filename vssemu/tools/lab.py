@@ -2,20 +2,22 @@
 
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from vssemu.lab import config, paths
-from vssemu.lab.config import LabConfig
+from vssemu.lab import config, description, paths
+from vssemu.lab.growth import Growth
 from vssemu.lab.lab import Lab
-from vssemu.tools.output import FAILED, emit_json, emit_table, json_option, report
-from vssemu.vss.errors import InvalidArgument, VssError
+from vssemu.lab.status import all_labs
+from vssemu.tools.naming import LETTER
+from vssemu.tools.output import FAILED, emit_json, emit_table, json_option, report, size_text
+from vssemu.vss.errors import VssError
 
 name_option = click.option("--name", default="lab", show_default=True, help="Which lab.")
+
+VOLUME_FORM = "F:=2G[:ext4|xfs[:whole]][@HOST][+...]"
 
 
 @click.group()
@@ -36,9 +38,9 @@ def lab() -> None:
     "--volume",
     "volumes",
     multiple=True,
-    metavar="F:=2G[:ext4|xfs[:whole]][@HOST]",
-    help="A LUN with a volume on it, or with several (F:=1G+G:=1G:xfs); whole: without a"
-    " partition table. For the first host unless one is named. Repeatable.",
+    metavar=VOLUME_FORM,
+    help="A LUN with a volume on it; for the first host unless one is named. + joins volumes "
+    "onto one LUN, `whole` is a file system without a partition table. Repeatable.",
 )
 @click.option(
     "--hosts", default=None, metavar="A,B", help="Hosts.  [default: systemOne,systemTwo]"
@@ -57,8 +59,30 @@ def up(
     hosts: str | None,
     pool: Path | None,
 ) -> None:
-    """Bring a lab up, from options, a TOML FILE, or both (options win)."""
-    fields: dict[str, Any] = dict(config.load_toml(file)) if file else {}
+    """Bring a lab up, from options, a TOML FILE, or both (options win).
+
+    What is not given is as recorded of a lab that is there, so that `lab up` with nothing but
+    its name brings a lab back after a restart of the machine. A lab that is up gets the hosts
+    and volumes that it lacks; it is refused that anything else differs.
+
+    \b
+    FILE, every key optional:
+      name = "lab"
+      hosts = ["systemOne", "systemTwo"]
+      engine = "reflink"
+      pool = "/srv/pool"                    # relative: to the file's directory
+      volumes = ["F:=2G", "G:=1G:xfs@systemTwo", "H:=64M+I:=64M"]
+    \b
+    Volumes as tables, instead:
+      [[volumes]]
+      letter = "F"
+      size = "2G"                           # or bytes
+      filesystem = "ext4"                   # the default; or "xfs"
+      host = "systemTwo"                    # default: the first host
+      whole = false                         # a file system without a partition table
+      lun = "data"                          # volumes of one label share a LUN
+    """  # noqa: D301  (click keeps the lines of what follows a \b)
+    fields = description.load_toml(file) if file else {}
     options: dict[str, Any] = {
         "name": name,
         "engine": engine,
@@ -67,27 +91,77 @@ def up(
         "pool": str(pool.absolute()) if pool else None,
     }
     fields |= {key: value for key, value in options.items() if value is not None}
-    wanted = _config(fields)
-    if Lab(wanted.name).up(wanted):
-        click.echo(f"lab {wanted.name} is up: {', '.join(wanted.hosts)}")
+    known = Lab(config.checked_name(fields.get("name", "lab")))
+    before = known.recorded()
+    wanted = description.described(fields, before)
+    added = known.up(wanted)
+    if not added:
+        click.echo(f"lab {wanted.name} was up already")
+    elif before is not None and set(added.hosts) < set(wanted.hosts):
+        click.echo(f"lab {wanted.name} has got {added}")
+    else:
+        click.echo(f"lab {wanted.name} is up: {', '.join(added.hosts)}")
         if wanted.pool is not None:
             above = Path(*Path(wanted.pool).parts[:2])
             click.echo(
                 f"note: the pool lies below {above}, so hosts see {above} as it was just now",
                 err=True,
             )
-    else:
-        click.echo(f"lab {wanted.name} was up already")
 
 
-def _config(fields: dict[str, Any]) -> LabConfig:
-    texts = fields.pop("volumes", ())
-    volumes = tuple(volume for text in texts for volume in config.parse_volumes(text))
-    try:
-        plain = msgspec.convert(fields, type=LabConfig)
-    except msgspec.ValidationError as error:
-        raise InvalidArgument(f"the lab's description: {error}") from error
-    return replace(plain, volumes=volumes)
+@lab.group()
+def add() -> None:
+    """Add a host or volumes to a lab that is up; they are part of it from then on."""
+
+
+@add.command("host")
+@click.argument("host")
+@name_option
+def add_host(host: str, name: str) -> None:
+    """Add HOST and switch it on."""
+    Lab(name).add(Growth(hosts=(host,)))
+    click.echo(f"lab {name} has got host {host}")
+
+
+@add.command("volume")
+@click.argument("volumes", nargs=-1, required=True, metavar=VOLUME_FORM)
+@name_option
+def add_volume(volumes: tuple[str, ...], name: str) -> None:
+    """Make LUNs with volumes, unmask them and mount them at their letters.
+
+    For the first host unless one is named.
+    """
+    known = Lab(name)
+    found = tuple(spec for text in volumes for spec in config.parse_volumes(text))
+    known.add(Growth(volumes=found))
+    click.echo(f"lab {name} has got {' '.join(f'{spec.letter}:' for spec in found)}")
+
+
+@lab.group()
+def remove() -> None:
+    """Take a host or volumes out of a lab that is up."""
+
+
+@remove.command("host")
+@click.argument("host")
+@name_option
+def remove_host(host: str, name: str) -> None:
+    """Switch HOST off in order and forget it; LUNs must not be unmasked to it."""
+    Lab(name).remove_host(host)
+    click.echo(f"lab {name} has no host {host} any more")
+
+
+@remove.command("volume")
+@click.argument("letters", nargs=-1, required=True, metavar="X:...", type=LETTER)
+@click.option("--host", default=None, help="Whose volumes.  [default: the first host]")
+@name_option
+def remove_volume(letters: tuple[str, ...], host: str | None, name: str) -> None:
+    """Dismount volumes and delete their LUNs with all that is on them.
+
+    Refused while shadow copies stand on them.
+    """
+    Lab(name).remove_volumes(host, letters)
+    click.echo(f"lab {name} has no {' '.join(f'{letter}:' for letter in letters)} any more")
 
 
 @lab.command(context_settings={"ignore_unknown_options": True})
@@ -102,26 +176,34 @@ def exec(name: str, host: str, command: tuple[str, ...]) -> None:  # noqa: A001
 @lab.command("list")
 @json_option
 def list_labs(as_json: bool) -> None:
-    """List the labs of this machine."""
-    names = paths.all_labs()
+    """List the labs of this machine, those that do not run among them."""
+    found = all_labs()
     if as_json:
-        emit_json(names)
-    else:
-        for name in names:
-            click.echo(name)
+        emit_json(found)
+        return
+    emit_table(
+        ("LAB", "STATE", "HOSTS", "VOLUMES"),
+        [
+            (one.name, one.state.value, " ".join(one.hosts), " ".join(one.volumes) or None)
+            for one in found
+        ],
+    )
 
 
 @lab.command()
 @name_option
 @json_option
 def status(name: str, as_json: bool) -> None:
-    """Show how a lab stands."""
+    """Show how a lab stands; with --json every process and its memory in bytes."""
     found = Lab(name).status()
     if as_json:
         emit_json(found)
         return
-    click.echo(f"lab {found.name}: {'running' if found.running else 'not running'}")
+    click.echo(f"lab {found.name}: {found.state.value}")
     click.echo(f"array: pid {found.array.pid or '-'}, pool {found.array.pool}")
+    if found.processes:
+        resident = size_text(sum(one.pss for one in found.processes))
+        click.echo(f"processes: {len(found.processes)}, {resident} of memory")
     emit_table(
         ("HOST", "PID", "VOLUMES"),
         [(h.name, h.pid, " ".join(h.volumes)) for h in found.hosts],

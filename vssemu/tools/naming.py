@@ -49,6 +49,13 @@ def place_name(text: str) -> str:
     raise ValueError(f"{text!r} is neither a drive letter nor an absolute path")
 
 
+def drive_letter(text: str) -> str:
+    r"""Return the capital letter that `X`, `X:` or `X:\` names. Raises ValueError."""
+    if found := _LETTER.fullmatch(text):
+        return found[1].upper()
+    raise ValueError(f"{text!r} is no drive letter")
+
+
 def lun_id(text: str) -> LunId:
     """Return a LUN's id, of which `naa.` may be left out. Raises ValueError."""
     if found := _NAA.fullmatch(text):
@@ -86,6 +93,7 @@ def size(text: str) -> int:
 
 VOLUME = _argument(volume_name)
 PLACE = _argument(place_name)
+LETTER = _argument(drive_letter)
 LUN = _argument(lun_id)
 GUID = _argument(guid)
 SIZE = _argument(size)

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vssemu.lab import config
 from vssemu.lab.config import (
     LabConfig,
     VolumeSpec,
@@ -16,6 +15,7 @@ from vssemu.lab.config import (
     parse_volume,
     parse_volumes,
 )
+from vssemu.lab.description import load_toml
 from vssemu.lab.volumes import luns_of
 from vssemu.vss.errors import InvalidArgument
 
@@ -136,4 +136,4 @@ def test_a_lab_file_with_an_unknown_key_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "lab.toml"
     file.write_text("name = 'x'\nvolume = []\n")
     with pytest.raises(InvalidArgument, match="volume"):
-        config.load_toml(file)
+        load_toml(file)

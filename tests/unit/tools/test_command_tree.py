@@ -10,6 +10,10 @@ from vssemu.tools.main import main
 
 ACTS = {
     "lab up",
+    "lab add host",
+    "lab add volume",
+    "lab remove host",
+    "lab remove volume",
     "lab exec",
     "lab logs",
     "lab down",
