@@ -89,12 +89,12 @@ class Recorder:
 
     @property
     def now(self) -> float:
-        """Seconds since the trace began."""
-        return trio.current_time() - self._began
+        """Seconds since the trace began, to the microsecond."""
+        return self.since(trio.current_time())
 
     def since(self, moment: float) -> float:
         """Return a moment of trio's clock in seconds of this trace."""
-        return moment - self._began
+        return round(moment - self._began, 6)
 
     def keep(self, kind: str, set_id: SnapshotSetId | None, context: int | None = None) -> None:
         """Make this the trace of something, if it is of nothing yet: from now on it has a file."""
@@ -128,7 +128,6 @@ class Recorder:
         """Write what is new, unless writes are held somewhere on this host."""
         if self._file is None or self._log.is_quiet:
             return
-        self.head.seconds = self.now
         entries, self._changed = self._changed, {}
         self._file.append(self.head, {n: (_LIST_OF[type(e)], e) for n, e in entries.items()})
 
@@ -144,7 +143,7 @@ class Recorder:
             failed = [e for e in self._entries if isinstance(e, Request) and e.is_failure]
             last = failed[-1] if failed else Request(method="", outcome=ABANDONED)
             self.head.outcome, self.head.code, self.head.text = last.outcome, last.code, last.text
-        self.head.ended_by = why
+        self.head.ended_by, self.head.seconds = why, self.now
         self.save()
         self._is_over = True
         if self._file is not None:
@@ -204,7 +203,7 @@ def noted(entry: E) -> Iterator[E]:
         if entry.outcome == RUNNING:
             entry.outcome, entry.code = OK, entry.code or code_text(Hresult.S_OK)
     finally:
-        entry.seconds = recorder.now - entry.start
+        entry.seconds = round(recorder.now - entry.start, 6)
         recorder.changed(number)
         if isinstance(entry, Request):
             recorder.decide(entry)
@@ -281,7 +280,7 @@ def _note_window(window: Hold, held: Held) -> None:
     recorder = _current.get()
     if recorder is None or held.began is None:
         return
-    window.start, window.seconds = recorder.since(held.began), held.seconds
+    window.start, window.seconds = recorder.since(held.began), round(held.seconds, 6)
     window.volumes = [
         VolumeHold(
             volume=each.volume,
@@ -297,7 +296,7 @@ def note_over(entry: Span, *, begun: float) -> None:
     """Note something that is over by now and began at a moment of trio's clock."""
     if (recorder := _current.get()) is not None:
         entry.start = recorder.since(begun)
-        entry.seconds = recorder.now - entry.start
+        entry.seconds = round(recorder.now - entry.start, 6)
         recorder.add(entry)
 
 

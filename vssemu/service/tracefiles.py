@@ -42,13 +42,18 @@ class TraceFile:
 
     def __init__(self, path: Path) -> None:
         self._path: Path | None = path
+        self._head = b""
 
     def append(self, head: Head, entries: Mapping[int, tuple[str, Span]]) -> None:
         """Write the head and the entries, by number, that are new or have changed."""
         if self._path is None:
             return
         lines = [msgspec.json.encode((n, name, entry)) for n, (name, entry) in entries.items()]
-        lines.append(msgspec.json.encode((-1, _HEAD, head)))
+        if (line := msgspec.json.encode((-1, _HEAD, head))) != self._head:
+            self._head = line
+            lines.append(line)
+        if not lines:
+            return
         try:
             with self._path.open("ab") as file:
                 file.write(b"\n".join(lines) + b"\n")
@@ -126,12 +131,16 @@ def read(path: Path) -> Record | None:
     for name, entry in entries.values():
         lists[name].append(entry)
     for each in lists.values():
-        each.sort(key=lambda entry: float(entry["start"]))
+        each.sort(key=lambda entry: float(entry.get("start", 0.0)))
     try:
-        return msgspec.convert(head | lists, Record)
+        found = msgspec.convert(head | lists, Record)
     except msgspec.ValidationError as error:
         logger.warning("trace_not_understood", path=str(path), error=str(error))
         return None
+    # While it is open nobody writes how long it has lasted.
+    ends = [each.end for name in LISTS for each in getattr(found, name)]
+    found.seconds = max(found.seconds, *ends, 0.0)
+    return found
 
 
 def _finished(directory: Path) -> list[Path]:

@@ -13,6 +13,7 @@ COMMANDS = {
     "fault": "vssemu.tools.fault:fault",
     "lab": "vssemu.tools.lab:lab",
     "provider": "vssemu.tools.provider:provider",
+    "trace": "vssemu.tools.trace:trace",
     "vds": "vssemu.tools.vds:vds",
     "vssadmin": "vssemu.tools.vssadmin:vssadmin",
     "writer": "vssemu.tools.writer:writer",
