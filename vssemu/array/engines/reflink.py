@@ -1,45 +1,57 @@
-"""The reflink engine: a LUN is a sparse file, a copy of it is its clone (FICLONE).
+"""The reflink engine: a LUN is a sparse file, a differential copy of it is its clone.
 
     luns/naa.…/image     the LUN's bytes
     luns/naa.…/scratch   the writable clone of a copy, on which a log is replayed
 
-A clone shares blocks with its source until one of the two is written. It takes about 10 us an
-extent of the source, during which nobody writes to that source. The clones of a set follow one
-another, so only a hold that lasts through all of them makes the set one instant.
+A clone shares blocks with its source until one of the two is written. How most of it is made
+before writes are held is told in `converging`, how full copies are made in `plex`. The copies of
+a set are committed one after another, so only a hold that lasts through all of them makes the
+set one instant.
 
-Refuses full copies (plex). Raises OSError for what the file system refuses.
+Raises OSError for what the file system refuses.
 """
 
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 import trio
 
-from vssemu.array.naming import is_lun_id
-from vssemu.linux import fiemap, reflink
+from vssemu.array.engines import plex
+from vssemu.array.engines.converging import Breathe, ConvergingClone
+from vssemu.array.engines.files import IMAGE, LunFiles, opened
+from vssemu.linux import fsxattr, reflink
 from vssemu.vss.array import LunKind
 from vssemu.vss.engine import Backing, CopyPair, Prepared, Usage
-from vssemu.vss.errors import VolumeNotSupported
 from vssemu.vss.identity import LunId
 
-SECONDS_PER_EXTENT: Final = 10e-6
-"""What an extent takes at best; the engine learns what it takes on the machine it is on."""
+GOOD_ENOUGH: Final = 0.05
+"""Seconds of holding writes that are not worth another rehearsal."""
 
-SLOWEST_PER_EXTENT: Final = 30e-6
-"""What is expected at worst: one commit on a busy machine must not forbid all that follow."""
+REHEARSALS: Final = 8
+WORTH_ANOTHER: Final = 0.8
+"""A rehearsal that took more than this share of the one before has nothing left to gain."""
 
 SECONDS_PER_CLONE: Final = 1e-3
-_ENOUGH_EXTENTS: Final = 500  # below, the time of a commit says nothing of the extents
-_IMAGE: Final = "image"
+PAUSE: Final = 1e-3
 _SCRATCH: Final = "scratch"
 _UNFINISHED: Final = "scratch.new"
 
 R = TypeVar("R")
+
+
+@dataclass(kw_only=True, slots=True)
+class _Job:
+    """A copy in the making: its point in time, and the full copy that follows it, if one."""
+
+    point: ConvergingClone
+    full: plex.FullCopy | None = None
+    has_begun: bool = False
 
 
 class ReflinkEngine:
@@ -48,130 +60,156 @@ class ReflinkEngine:
     name = "reflink"
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._open: dict[Path, int] = {}
-        self._ready: dict[CopyPair, tuple[int, int]] = {}
-        self._extents: dict[CopyPair, int] = {}
-        self._seconds_per_extent = SECONDS_PER_EXTENT
+        self._files = LunFiles(directory)
+        self._jobs: dict[LunId, _Job] = {}
+        # Clones made at one time wait for each other's blocks and take longer than in turn.
+        self._cloning = trio.CapacityLimiter(1)
+        self._copying = trio.CapacityLimiter(1)
+
+    def close(self) -> None:
+        """Close whatever is open; copies that are being made stay unfinished."""
+        for lun in tuple(self._jobs):
+            self._forget(lun)
+        self._files.close_all()
 
     async def create(self, lun: LunId, size: int) -> None:
         """Make an empty LUN, durably."""
 
         def create() -> None:
-            target = self._make_image(lun)
+            image = self._files.make(lun, IMAGE)
             try:
-                os.ftruncate(target, size)
-                os.fsync(target)
+                os.ftruncate(image, size)
+                os.fsync(image)
             finally:
-                os.close(target)
-            self._sync_directories(lun)
+                os.close(image)
+            self._files.sync(lun)
 
         await _in_thread(create)
 
     async def activate(self, lun: LunId, *, writable: bool) -> Backing:
         """Open the LUN's image. A descriptor that writes is asked of the fabric, not kept here."""
         del writable
-        return await _in_thread(lambda: self._backing(self._path(lun, _IMAGE)))
+        return await _in_thread(self._files.backing, self._files.path(lun, IMAGE))
 
     async def deactivate(self, lun: LunId) -> None:
         """Close what is open of the LUN."""
-        for name in (_IMAGE, _SCRATCH):
-            self._close(self._path(lun, name))
+        for name in (IMAGE, _SCRATCH):
+            self._files.close(self._files.path(lun, name))
 
     async def extend(self, lun: LunId, size: int) -> None:
         """Grow the LUN to `size` bytes; one that is as large already stays as it is."""
 
         def extend() -> None:
-            with _opened(self._path(lun, _IMAGE), os.O_RDWR) as image:
+            with opened(self._files.path(lun, IMAGE), os.O_RDWR) as image:
                 if os.fstat(image).st_size < size:
                     os.ftruncate(image, size)
                     os.fsync(image)
 
         await _in_thread(extend)
 
-    async def prepare(self, pairs: Sequence[CopyPair], kind: LunKind, deadline: float) -> Prepared:
-        """Make the copies' empty files, open all, and count what the clones will take.
+    async def begin(self, pairs: Sequence[CopyPair], kind: LunKind) -> None:
+        """Copy what full copies can have ahead; of differential ones there is nothing."""
+        if kind is LunKind.PLEX:
+            for pair in pairs:
+                await self._begin(pair, kind)
 
+    async def _begin(self, pair: CopyPair, kind: LunKind) -> _Job:
+        job = self._jobs.get(pair.target)
+        if job is None:
+            job = self._jobs[pair.target] = await _in_thread(self._opened, pair, kind)
+        if not job.has_begun:
+            await self._breathing(self._cloning, job.point.begin)
+            if job.full is not None:
+                await self._breathing(self._copying, job.full.copy_first)
+            job.has_begun = True
+        return job
+
+    def _opened(self, pair: CopyPair, kind: LunKind) -> _Job:
+        path = self._files.path(pair.source, IMAGE)
+        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if kind is LunKind.PLEX:
+                full = plex.FullCopy(self._files, pair.target, source)
+                return _Job(point=full.point, full=full)
+            target = self._files.make(pair.target, IMAGE)
+            return _Job(point=ConvergingClone(source, target))
+        except BaseException:
+            os.close(source)
+            raise
+
+    async def prepare(self, pairs: Sequence[CopyPair], kind: LunKind, deadline: float) -> Prepared:
+        """Make the copies but for what is written from now on, and rehearse the commit.
+
+        hold_seconds is what the last rehearsal took, beside the writes that went on.
         deadline: a moment of trio's clock. Raises TooSlowError when it passes.
         """
-        if kind is not LunKind.DIFFERENTIAL:
-            raise VolumeNotSupported(
-                f"the engine {self.name} makes no copies of kind {kind.value}",
-                hint="ask for differential copies",
-            )
         prepared = Prepared(pairs=tuple(pairs), kind=kind, hold_seconds=0.0)
         try:
             with trio.fail_at(deadline):
-                for pair in pairs:
-                    await _in_thread(self._prepare_pair, pair)
+                jobs = [await self._begin(pair, kind) for pair in pairs]
+                for job in jobs:
+                    if job.full is not None:
+                        await self._breathing(self._copying, job.full.catch_up)
+                seconds = await self._converge(jobs)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self.abort(prepared)
             raise
-        extents = sum(self._extents[pair] for pair in pairs)
-        seconds = extents * self._seconds_per_extent + len(pairs) * SECONDS_PER_CLONE
+        seconds += len(jobs) * SECONDS_PER_CLONE
         return Prepared(pairs=prepared.pairs, kind=kind, hold_seconds=seconds)
 
-    def _prepare_pair(self, pair: CopyPair) -> None:
-        source = os.open(self._path(pair.source, _IMAGE), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            extents = fiemap.count_extents(source)
-            target = self._make_image(pair.target)
-        except BaseException:
-            os.close(source)
-            raise
-        self._ready[pair] = (source, target)
-        self._extents[pair] = extents
+    async def _converge(self, jobs: Sequence[_Job]) -> float:
+        """Rehearse while that helps; return how long it took last, in seconds."""
+        seconds = float("inf")
+        for _ in range(REHEARSALS):
+            before = seconds
+            seconds = 0.0
+            for job in jobs:
+                seconds += await self._breathing(self._cloning, job.point.rehearse)
+            if seconds <= GOOD_ENOUGH or seconds > before * WORTH_ANOTHER:
+                break
+        return seconds
 
-    def commit(self, prepared: Prepared) -> None:
+    def commit(self, prepared: Prepared) -> Sequence[int]:
         """Clone every source. Nothing is opened, made or logged here."""
-        begin = time.perf_counter()
-        for pair in prepared.pairs:
-            source, target = self._ready[pair]
-            reflink.clone(source, target)
-        self._learn(prepared, time.perf_counter() - begin)
-
-    def _learn(self, prepared: Prepared, seconds: float) -> None:
-        extents = sum(self._extents[pair] for pair in prepared.pairs)
-        if extents >= _ENOUGH_EXTENTS:
-            mean = (self._seconds_per_extent + seconds / extents) / 2
-            self._seconds_per_extent = min(max(SECONDS_PER_EXTENT, mean), SLOWEST_PER_EXTENT)
+        return [self._jobs[pair.target].point.finish() for pair in prepared.pairs]
 
     async def settle(self, prepared: Prepared) -> None:
         """Bring the copies and their names to the disk, and close what `prepare` opened."""
 
-        def settle() -> None:
-            for pair in prepared.pairs:
-                with _opened(self._path(pair.target, _IMAGE), os.O_RDONLY) as image:
-                    os.fsync(image)
-                self._sync_directories(pair.target)
+        def settle(lun: LunId) -> None:
+            if prepared.kind is LunKind.PLEX:
+                plex.complete(self._files, lun)
+            with opened(self._files.path(lun, IMAGE), os.O_RDONLY) as image:
+                os.fsync(image)
+            self._files.sync(lun)
 
-        await _in_thread(settle)
-        self._forget(prepared.pairs)
+        for pair in prepared.pairs:
+            await _in_thread(settle, pair.target)
+            self._forget(pair.target)
 
     async def abort(self, prepared: Prepared) -> None:
         """Remove the copies, taken or not."""
-        self._forget(prepared.pairs)
         for pair in prepared.pairs:
             await self.delete(pair.target)
 
     async def scratch(self, lun: LunId, *, writable: bool) -> Backing:
         """Open the scratch clone; it gets its name when it is whole and on the disk."""
         del writable
-        path = self._path(lun, _SCRATCH)
+        path = self._files.path(lun, _SCRATCH)
 
         def make() -> Backing:
             if not path.exists():
-                unfinished = self._path(lun, _UNFINISHED)
+                unfinished = self._files.path(lun, _UNFINISHED)
                 unfinished.unlink(missing_ok=True)
                 with (
-                    _opened(self._path(lun, _IMAGE), os.O_RDONLY) as source,
-                    _opened(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL) as target,
+                    opened(self._files.path(lun, IMAGE), os.O_RDONLY) as source,
+                    opened(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL) as target,
                 ):
                     reflink.clone(source, target)
                     os.fsync(target)
                 unfinished.rename(path)
-            return self._backing(path)
+            return self._files.backing(path)
 
         return await _in_thread(make)
 
@@ -180,36 +218,46 @@ class ReflinkEngine:
 
         def discard() -> None:
             for name in (_SCRATCH, _UNFINISHED):
-                self._path(lun, name).unlink(missing_ok=True)
+                self._files.path(lun, name).unlink(missing_ok=True)
 
-        self._close(self._path(lun, _SCRATCH))
+        self._files.close(self._files.path(lun, _SCRATCH))
         await _in_thread(discard)
 
     async def has_scratch(self, lun: LunId) -> bool:
         """Tell whether there is a scratch clone of a copy."""
-        return await _in_thread(self._path(lun, _SCRATCH).exists)
+        return await _in_thread(self._files.path(lun, _SCRATCH).exists)
+
+    async def extents(self, lun: LunId) -> int:
+        """Return how many extents the LUN's image has, as its inode counts them."""
+
+        def extents() -> int:
+            with opened(self._files.path(lun, IMAGE), os.O_RDONLY) as image:
+                return fsxattr.attributes(image).extents
+
+        return await _in_thread(extents)
+
+    async def empty(self, lun: LunId) -> None:
+        """Free the bytes of the copy and its scratch clone; the files stay, of length 0."""
+
+        def empty() -> None:
+            for name in (_UNFINISHED, _SCRATCH, IMAGE):
+                with contextlib.suppress(FileNotFoundError):
+                    os.truncate(self._files.path(lun, name), 0)
+
+        await _in_thread(empty)
 
     async def delete(self, lun: LunId) -> None:
         """Remove the LUN and all that belongs to it, durably."""
-        await self.deactivate(lun)
-
-        def delete() -> None:
-            directory = self._path(lun)
-            for name in (_IMAGE, _SCRATCH, _UNFINISHED):
-                (directory / name).unlink(missing_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                directory.rmdir()
-            _sync_directory(self._directory)
-
-        await _in_thread(delete)
+        self._forget(lun)
+        await _in_thread(self._files.remove, lun)
 
     async def resync(self, source: LunId, target: LunId, progress: Callable[[int], None]) -> None:
         """Make the target equal to the source, also in length; progress: percent."""
 
         def resync() -> None:
             with (
-                _opened(self._path(source, _IMAGE), os.O_RDONLY) as origin,
-                _opened(self._path(target, _IMAGE), os.O_RDWR) as image,
+                opened(self._files.path(source, IMAGE), os.O_RDONLY) as origin,
+                opened(self._files.path(target, IMAGE), os.O_RDWR) as image,
             ):
                 reflink.clone(origin, image)
                 os.ftruncate(image, os.fstat(origin).st_size)
@@ -228,60 +276,34 @@ class ReflinkEngine:
         """Return the LUN's size, and the bytes of its blocks, those shared counted in full."""
 
         def usage() -> Usage:
-            facts = self._path(lun, _IMAGE).stat()
+            facts = self._files.path(lun, IMAGE).stat()
             return Usage(size=facts.st_size, allocated=facts.st_blocks * 512)
 
         return await _in_thread(usage)
 
-    def _path(self, lun: LunId, *names: str) -> Path:
-        assert is_lun_id(lun), lun
-        return self._directory.joinpath(lun, *names)
+    def _forget(self, target: LunId) -> None:
+        job = self._jobs.pop(target, None)
+        if job is not None:
+            job.point.close()
 
-    def _make_image(self, lun: LunId) -> int:
-        """Make an empty image in a directory of its own and return its descriptor.
+    async def _breathing(self, limiter: trio.CapacityLimiter, work: Callable[[Breathe], R]) -> R:
+        """Do work in a thread that pauses as it works, and ends when it is cancelled."""
 
-        An image that is there is of an earlier try, for ids are used once, and is taken over.
-        """
-        self._path(lun).mkdir(exist_ok=True)
-        path = self._path(lun, _IMAGE)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        def with_pauses() -> R:
+            worked = 0.0
 
-    def _backing(self, path: Path) -> Backing:
-        descriptor = self._open.get(path)
-        if descriptor is None:
-            descriptor = self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        size = os.fstat(descriptor).st_size
-        return Backing(path=str(path), is_block=False, size=size, descriptor=descriptor)
+            def breathe(took: float) -> None:
+                nonlocal worked
+                trio.from_thread.check_cancelled()
+                worked += took
+                if worked >= PAUSE:
+                    worked = 0.0
+                    time.sleep(PAUSE)
 
-    def _close(self, path: Path) -> None:
-        descriptor = self._open.pop(path, None)
-        if descriptor is not None:
-            os.close(descriptor)
+            return work(breathe)
 
-    def _forget(self, pairs: Sequence[CopyPair]) -> None:
-        for pair in pairs:
-            self._extents.pop(pair, None)
-            for descriptor in self._ready.pop(pair, ()):
-                os.close(descriptor)
-
-    def _sync_directories(self, lun: LunId) -> None:
-        _sync_directory(self._path(lun))
-        _sync_directory(self._directory)
+        return await trio.to_thread.run_sync(with_pauses, limiter=limiter)
 
 
 async def _in_thread(work: Callable[..., R], *args: object) -> R:
     return await trio.to_thread.run_sync(work, *args)
-
-
-@contextlib.contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
-    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _sync_directory(path: Path) -> None:
-    with _opened(path, os.O_RDONLY | os.O_DIRECTORY) as directory:
-        os.fsync(directory)
