@@ -47,11 +47,15 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """A volume to hold: its name, a directory it is mounted at, and its device."""
+    """A volume to hold: its name, a directory it is mounted at, and its device.
+
+    filesystem: its type, for messages.
+    """
 
     volume: str
     directory: Path
     device: DeviceNumber
+    filesystem: str = "unknown"
 
 
 class _Freeze:
@@ -59,6 +63,7 @@ class _Freeze:
 
     def __init__(self, target: Target) -> None:
         self.volume = target.volume
+        self.filesystem = target.filesystem
         self.error: OSError | None = None
         self.flushed = False
         self.frozen = False
@@ -233,15 +238,16 @@ async def _freeze(freezes: Sequence[_Freeze]) -> None:
     await _in_threads([each.run for each in freezes], abandon=True)
     for each in freezes:
         if each.error is not None:
-            raise _refused(each.error, each.volume) from each.error
+            raise _refused(each.error, each.volume, each.filesystem) from each.error
 
 
-def _refused(error: OSError, volume: str) -> VssError:
+def _refused(error: OSError, volume: str, filesystem: str) -> VssError:
     if error.errno == errno.EBUSY:
         hint = "thaw it (fsfreeze -u) and try again"
         return HoldWritesTimeout(f"{volume}: is frozen already", hint=hint, item=volume)
     if error.errno in {errno.EOPNOTSUPP, errno.ENOTTY}:
-        return VolumeNotSupported(f"{volume}: its file system cannot be frozen", item=volume)
+        fact = f"{volume}: its file system, {filesystem}, cannot be frozen"
+        return VolumeNotSupported(fact, item=volume)
     return vss_error(error, f"freeze of {volume}")
 
 

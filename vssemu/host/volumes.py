@@ -101,6 +101,7 @@ class HostVolume:
             volume=self.name,
             directory=self.places[0].directory,
             device=mounting.number_of(self._device),
+            filesystem=self.facts.filesystem or "unknown",
         )
 
     def take(self, lun: KnownLun, facts: PartitionFacts) -> None:
