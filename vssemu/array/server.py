@@ -18,6 +18,7 @@ import trio
 from vssemu.api import array as api
 from vssemu.api.errors import encode_error, unexpected
 from vssemu.array.array import Array
+from vssemu.array.points import Pointed
 from vssemu.rpc.caller import Caller
 from vssemu.rpc.interface import Interface
 from vssemu.rpc.server import serve_unix
@@ -243,7 +244,7 @@ class Sockets:
             _remove_if_empty(self._run / HOSTS / initiator)
 
     async def _serve_admin(self, *, task_status: trio.TaskStatus[None]) -> None:
-        service = AdminService(self._array, self)
+        service = Pointed(AdminService(self._array, self), self._array.core.faults)
         await _serve(self._run, api.admin, service, "array, administrator", task_status)
 
     async def _serve_initiator(
@@ -253,7 +254,8 @@ class Sockets:
         try:
             with trio.CancelScope() as scope:
                 self._open[initiator] = scope, gone
-                service = InitiatorService(self._array, initiator)
+                implementation = InitiatorService(self._array, initiator)
+                service = Pointed(implementation, self._array.core.faults)
                 await _serve(directory, api.initiator, service, "array, initiator", task_status)
         finally:
             self._open.pop(initiator, None)

@@ -42,9 +42,28 @@ _WRITER_EVENTS: Final = {
     "backup_shutdown": "BackupShutdown, the requester being gone",
 }
 
-_SERVICE: Final = dict(steps.points())
+_ARRAY_CALLS: Final = {
+    "prepare": "a LUN is taken into a set",
+    "finish_prepare": "a set is made ready to commit",
+    "commit": "the copies are taken, writes being held",
+    "settle": "the copies are made durable",
+    "abort": "the copies of a set are dropped",
+    "copies_of": "the records of the copies are handed out",
+    "surface": "copies are unmasked to a host",
+    "retract": "LUNs that a host gave up are masked",
+    "share": "a LUN is unmasked to another host",
+    "set_independent": "copies become plain LUNs, at a break",
+    "set_import_failed": "copies of a failed import are noted",
+    "reclaim": "a copy is deleted",
+    "discard_scratch": "the scratch clone of a copy is removed",
+    "create_lun": "the administrator creates a LUN",
+    "delete_lun": "the administrator deletes a LUN",
+    "extend_lun": "the administrator extends a LUN",
+    "mask_lun": "the administrator masks a LUN",
+    "unmask_lun": "the administrator unmasks a LUN",
+}
 
-_ARRAY: Final[dict[str, str]] = {}
+_SERVICE: Final = dict(steps.points())
 
 
 def _before_and_after(calls: dict[str, str]) -> dict[str, str]:
@@ -58,7 +77,7 @@ def _before_and_after(calls: dict[str, str]) -> dict[str, str]:
 POINTS: Final = MappingProxyType(
     {
         "service": MappingProxyType(_SERVICE),
-        "array": MappingProxyType(_ARRAY),
+        "array": MappingProxyType(_before_and_after(_ARRAY_CALLS)),
         "provider": MappingProxyType(_before_and_after(_PROVIDER_CALLS)),
         "writer": MappingProxyType(_before_and_after(_WRITER_EVENTS)),
     }

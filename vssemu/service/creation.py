@@ -68,6 +68,7 @@ class Creation:
         self.stored: list[StoredCopy] = []
         self.arrival = Arrival()
         self.unanswered: dict[Provider, SetCall] = {}
+        self.unrecorded: PendingCopy | None = None
         self._instant = datetime.now(UTC)
         self._began = trio.current_time()
 
@@ -229,9 +230,15 @@ class Creation:
         async with self.trace.step(CreationStep.GET_TARGET_LUNS):
             for copy in self.open_set.copies:
                 self.open_set.move(copy.provider, SetCall.GET_TARGET_LUNS)
-                targets = await copy.provider.call(table.get_target_luns, list(copy.luns))
-                self.stored.append(self._mapped(copy, targets))
+                await self.get_records(copy)
         self.note(SetStatus.CREATING)
+
+    async def get_records(self, copy: PendingCopy) -> None:
+        """Ask a provider for the records of a copy's LUNs."""
+        self.unrecorded = copy
+        targets = await copy.provider.call(table.get_target_luns, list(copy.luns))
+        self.stored.append(self._mapped(copy, targets))
+        self.unrecorded = None
 
     def _mapped(self, copy: PendingCopy, targets: Sequence[LunInformation]) -> StoredCopy:
         sources = [lun.information for lun in copy.luns]

@@ -15,6 +15,8 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+import trio
+
 from vssemu.api import provider as table
 from vssemu.service import sourceflags
 from vssemu.service.arrival import destinations
@@ -30,6 +32,9 @@ from vssemu.vss.lun import Lun, LunInformation
 if TYPE_CHECKING:
     from vssemu.service.creation import Creation
 
+
+_RECORDS_SECONDS = 10.0
+"""How long GetTargetLuns is asked once more, after it failed."""
 
 _QUICK = frozenset({SetCall.PRE_COMMIT, SetCall.COMMIT, SetCall.POST_COMMIT})
 """Calls that a healthy provider answers at once. EndPrepareSnapshots may run long, and has to
@@ -51,6 +56,10 @@ async def creation(failed: Creation) -> None:
     parts, open_set = failed.parts, failed.open_set
     if failed.has_told_writers:
         await best(parts, "abort_writers", lambda: failed.participants.abort(failed.occasion()))
+    if (copy := failed.unrecorded) is not None:
+        # A provider that gave LUNs out without being heard leaves them to OnLunEmpty.
+        with trio.move_on_after(_RECORDS_SECONDS):
+            await best(parts, "get_target_luns", lambda: failed.get_records(copy))
 
     async def note() -> None:
         failed.note(SetStatus.UNDOING)
