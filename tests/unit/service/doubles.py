@@ -18,7 +18,7 @@ from vssemu.rpc.server import serve_unix
 from vssemu.service.runner import ProviderAnswer
 from vssemu.vss.enums import LunStateChange
 from vssemu.vss.errors import HoldWritesTimeout, MissingVolume, ObjectNotFound, VolumeNotSupported
-from vssemu.vss.host import DeviceObject, GptFlags, Held, LunExtents, Volume
+from vssemu.vss.host import DeviceObject, GptFlags, Held, HeldVolume, LunExtents, Volume
 from vssemu.vss.hresult import Hresult
 from vssemu.vss.identity import LunId, volume_guid_name
 from vssemu.vss.lun import Extent, Lun, LunInformation, StorageIdentifier, is_same_lun
@@ -190,7 +190,7 @@ class MemoryHost:
     @asynccontextmanager
     async def hold(self, volumes: Any, limit: Any) -> Any:
         held = Held(volumes=tuple(volume.name for volume in volumes))
-        begun = trio.current_time()
+        begun = held.began = trio.current_time()
         self.journal.append("host: hold")
         self.is_holding = True
         try:
@@ -198,7 +198,11 @@ class MemoryHost:
                 yield held
         finally:
             self.is_holding = False
-            held.seconds = trio.current_time() - begun
+            now = trio.current_time()
+            held.seconds = now - begun
+            held.windows = tuple(
+                HeldVolume(volume=name, frozen=begun, thawed=now) for name in held.volumes
+            )
             self.journal.append("host: release writes")
         if window.cancelled_caught:
             raise HoldWritesTimeout(f"held for {limit} s")
