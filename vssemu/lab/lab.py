@@ -84,6 +84,11 @@ class Lab:
         except ObjectNotFound:
             return None
 
+    def hosts(self) -> tuple[str, ...]:
+        """Return the names of the hosts. Raises ObjectNotFound when there is no such lab."""
+        _check_root()
+        return self.known.config().hosts
+
     def add(self, added: Growth) -> None:
         """Add hosts and volumes to the running lab: all, or none.
 
