@@ -1,7 +1,7 @@
 """The copies that have names now, and what is known of their trees.
 
-Owns the current list and each copy's state of surfacing. Refuses to talk to the kernel or to
-the service.
+Owns the current list, each copy's state of surfacing, and what of them a devicefs must know
+that takes over from one that was killed. Refuses to talk to the kernel or to the service.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import enum
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from vssemu_fuse import names
 from vssemu_fuse.copies import CopyList, DeviceObject
@@ -105,6 +107,24 @@ class Copy:
         self._walking_again.note(thread, now)
 
 
+class CopyRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A copy as a successor takes it over. is_pinned: by the service, and not by its tree."""
+
+    facts: DeviceObject
+    generation: int
+    born_ns: int
+    is_pinned: bool
+
+
+class CatalogRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A catalog as a successor takes it over. generations: by number."""
+
+    revision: int
+    server_pid: int
+    copies: list[CopyRecord]
+    generations: dict[int, int]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
     """What a new list changed. removed: copies whose names are gone. edited: other properties."""
@@ -125,6 +145,44 @@ class Catalog:
         self.server_pid = 0
         self._copies: dict[int, Copy] = {}
         self._generations: Counter[int] = Counter()
+
+    def record(self) -> CatalogRecord:
+        """Return what a successor takes over."""
+        return CatalogRecord(
+            revision=self.revision,
+            server_pid=self.server_pid,
+            copies=[
+                CopyRecord(
+                    facts=copy.facts,
+                    generation=copy.generation,
+                    born_ns=copy.born_ns,
+                    is_pinned=copy.is_pinned and copy.surface is Surface.BARE,
+                )
+                for copy in self._copies.values()
+            ],
+            generations=dict(self._generations),
+        )
+
+    def restore(
+        self, record: CatalogRecord, *, mounted: Container[int], server_lives: bool
+    ) -> None:
+        """Take over from a predecessor, into a catalog that has nothing yet.
+
+        mounted: the numbers whose trees are mounted. server_lives: whether the service that
+        had directories open still does.
+        """
+        self.revision, self.server_pid = record.revision, record.server_pid
+        self._generations.update(record.generations)
+        for each in record.copies:
+            number = each.facts.number
+            is_mounted = number in mounted
+            self._copies[number] = Copy(
+                each.facts,
+                each.generation,
+                each.born_ns,
+                surface=Surface.MOUNTED if is_mounted else Surface.BARE,
+                is_pinned=is_mounted or (each.is_pinned and server_lives),
+            )
 
     def apply(self, latest: CopyList, *, now_ns: int) -> Change:
         """Make `latest` the current list and return what changed.

@@ -1,7 +1,7 @@
 """Reading a copy's raw device for the Image view.
 
-Owns one descriptor a copy, open while somebody counts as an opener, and the count of reads
-under way. Refuses to write, and to read a device that is not the copy's.
+Owns one descriptor a copy, open from its first use until the copy goes, and the count of
+reads under way. Refuses to write, and to read a device that is not the copy's.
 
 Reads are direct. The device's cache is shared with the mounted tree, whose file system keeps
 blocks there that it changed in memory and never writes (ext4: the journal's super block);
@@ -44,7 +44,7 @@ def open_block_device(major: int, minor: int) -> int:
 
 
 class RawImage:
-    """The bytes of one copy, for any number of openers.
+    """The bytes of one copy, for any number of readers.
 
     opener: returns a descriptor of the raw device, which then belongs to this object.
     """
@@ -52,31 +52,23 @@ class RawImage:
     def __init__(self, opener: Callable[[], int]) -> None:
         self._opener = opener
         self._fd = -1
-        self._opened = 0
         self._reading = 0
         self._closed = trio.Event()
         self._retired = False
 
     def open(self) -> None:
-        """Count one opener in. Raises OSError; ESTALE after `retire`."""
-        self._check()
+        """Open the device unless it is open. Raises OSError; ESTALE after `retire`."""
+        if self._retired:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         if self._fd < 0:
             self._fd = self._opener()
-            self._closed = trio.Event()
-        self._opened += 1
-
-    def release(self) -> None:
-        """Count one opener out; the last one closes the device."""
-        self._opened -= 1
-        if not self._opened:
-            self._close_when_idle()
 
     async def read(self, offset: int, length: int) -> memoryview:
         """Return `length` bytes from `offset`, fewer at the end of the device.
 
         Raises OSError; ESTALE after `retire`.
         """
-        self._check()
+        self.open()
         self._reading += 1
         try:
             return await trio.to_thread.run_sync(_read_direct, self._fd, offset, length)
@@ -91,12 +83,8 @@ class RawImage:
         if self._fd >= 0:
             await self._closed.wait()
 
-    def _check(self) -> None:
-        if self._retired:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-
     def _close_when_idle(self) -> None:
-        if self._fd < 0 or self._reading or (self._opened and not self._retired):
+        if self._fd < 0 or self._reading or not self._retired:
             return
         fd, self._fd = self._fd, -1
         os.close(fd)

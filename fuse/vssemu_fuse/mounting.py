@@ -1,7 +1,7 @@
 """The FUSE mount of devicefs: made nowhere, then put in the place of a dead one.
 
-Owns /dev/fuse, the mount options, and the order in which a restarted devicefs replaces the
-mount that its killed predecessor left. Refuses to replace one that still answers.
+Owns the mount options, and the order in which a devicefs replaces the mount of a killed
+predecessor whose connection nobody kept. Refuses to replace one that still answers.
 
 A new mount slides in *beneath* the dead one (kernel 6.5), which is then detached. So the
 path never lacks a mount: until that instant walks whose names the kernel remembers still
@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vssemu.linux import mount
+from vssemu.linux import fuse, mount
 from vssemu.linux.mount import MountAttribute, MountFacts, UnmountFlag
+from vssemu_fuse import names
+from vssemu_fuse.names import View
 
 FSTYPE: Final = "fuse.vssemu"
-_DEVICE: Final = Path("/dev/fuse")
 _SUBTYPE: Final = "vssemu"
 _BDI: Final = Path("/sys/class/bdi")
 READ_AHEAD_KIB: Final = 1024
@@ -45,7 +46,7 @@ def make() -> DetachedFuse:
     Read-only for root too, block devices allowed, permissions checked by the kernel.
     Raises OSError: FileNotFoundError or EPERM for /dev/fuse, EPERM without CAP_SYS_ADMIN.
     """
-    connection = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    connection = fuse.open_connection()
     options = {
         "subtype": _SUBTYPE,
         "fd": str(connection),
@@ -69,8 +70,8 @@ def make() -> DetachedFuse:
     return DetachedFuse(connection, mounted)
 
 
-def install(mounted: int, mountpoint: Path) -> int:
-    """Put a served FUSE mount at its place, instead of dead ones; return its mount id.
+def install(mounted: int, mountpoint: Path) -> None:
+    """Put a served FUSE mount at its place, instead of dead ones.
 
     mounted: closed here, so that nothing but its users keeps the mount busy.
 
@@ -81,7 +82,6 @@ def install(mounted: int, mountpoint: Path) -> int:
         _replace(ours(mountpoint), mounted, mountpoint)
     finally:
         os.close(mounted)
-    return ours(mountpoint)[-1].mount_id
 
 
 def _replace(dead: Sequence[MountFacts], mounted: int, mountpoint: Path) -> None:
@@ -106,7 +106,7 @@ def _replace(dead: Sequence[MountFacts], mounted: int, mountpoint: Path) -> None
 def remove(mount_id: int, mountpoint: Path) -> None:
     """Detach an installed mount, and every tree mounted on its names.
 
-    mount_id: what `install` returned. What is open goes on reading. Nothing is done when
+    mount_id: as it was when it was installed. What is open goes on reading. Nothing is done when
     that mount is not the uppermost one there any more. Raises OSError: EPERM.
     """
     there = ours(mountpoint)
@@ -119,6 +119,25 @@ def ours(mountpoint: Path) -> list[MountFacts]:
     return [
         each for each in mount.mounts() if each.mount_point == mountpoint and each.fstype == FSTYPE
     ]
+
+
+def mount_id(mountpoint: Path) -> int:
+    """Return the id of the uppermost devicefs mount. Raises OSError: ENOTCONN for none."""
+    there = ours(mountpoint)
+    if not there:
+        raise OSError(errno.ENOTCONN, "unmounted by somebody else", str(mountpoint))
+    return there[-1].mount_id
+
+
+def trees(mountpoint: Path) -> set[int]:
+    """Return the numbers of the copies whose trees are mounted on their names."""
+    devices = mountpoint / View.DEVICE.value
+    found = [
+        names.parse_copy_name(os.fsencode(each.mount_point.name))
+        for each in mount.mounts()
+        if each.mount_point.parent == devices
+    ]
+    return {number for number in found if number is not None}
 
 
 def set_read_ahead(mountpoint: Path) -> None:

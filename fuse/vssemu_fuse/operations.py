@@ -87,7 +87,8 @@ _MODES: Final = {
 class DeviceOperations(ReadOnlyOperations):
     """Answers the kernel from a catalog.
 
-    operators_gid: the group that may use the names. opener: opens a raw device read-only.
+    operators_gid: the group that may use the names. born_ns: when the mount was made. on_pinned:
+    called when the service has come to have a bare directory open.
     """
 
     supports_dot_lookup = False
@@ -96,26 +97,19 @@ class DeviceOperations(ReadOnlyOperations):
         self,
         catalog: Catalog,
         surfacer: Surfacer,
+        handles: Handles,
         *,
         operators_gid: int,
         born_ns: int,
-        opener: Callable[[int, int], int],
+        on_pinned: Callable[[], None],
     ) -> None:
         super().__init__()
         self._catalog = catalog
         self._surfacer = surfacer
         self._gid = operators_gid
         self._born_ns = born_ns
-        self._handles = Handles(opener)
-
-    def keep(self, copy: Copy) -> None:
-        """Hold a copy's device open until it is retired; idempotent. Raises OSError."""
-        self._handles.keep(copy)
-
-    async def retire(self, copy: Copy) -> None:
-        """Refuse what is open of a removed copy; return when its device is closed."""
-        self._surfacer.give_up(copy)
-        await self._handles.retire(copy)
+        self._handles = handles
+        self._on_pinned = on_pinned
 
     @answered
     async def lookup(
@@ -160,7 +154,9 @@ class DeviceOperations(ReadOnlyOperations):
         assert isinstance(node, CopyName)
         if node.view is View.DEVICE:
             self._refuse_bare_use(node, ctx)
-            copy.is_pinned = True
+            if not copy.is_pinned:
+                copy.is_pinned = True
+                self._on_pinned()
         return self._attributes(copy, node.view)
 
     @answered
@@ -212,9 +208,9 @@ class DeviceOperations(ReadOnlyOperations):
         assert isinstance(node, CopyName)
         if node.view is View.PROPERTIES:
             # The text may change under the same inode: nothing of it is cached.
-            return FileInfo(fh=self._handles.add_document(copy), direct_io=True)
+            return FileInfo(fh=self._handles.open_document(copy), direct_io=True)
         assert node.view is View.IMAGE
-        return FileInfo(fh=self._handles.add_image(copy), keep_cache=True)
+        return FileInfo(fh=self._handles.open_image(copy), keep_cache=True)
 
     @answered
     async def read(  # type: ignore[override]  # pyfuse3 takes any buffer
@@ -224,14 +220,12 @@ class DeviceOperations(ReadOnlyOperations):
         opened = self._handles.get(fh)
         if isinstance(opened, RawImage):
             return await opened.read(off, size)
-        if self._catalog.numbered(opened.copy.facts.number) is not opened.copy:
-            raise FUSEError(errno.ESTALE)
-        return opened.document[off : off + size]
+        return opened[off : off + size]
 
     @answered
     async def release(self, fh: FileHandleT) -> None:
         """Close an open file."""
-        self._handles.remove(fh)
+        self._handles.release(fh)
 
     @answered
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:

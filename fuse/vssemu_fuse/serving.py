@@ -1,39 +1,40 @@
 """devicefs: the FUSE file system of a host's device objects.
 
-Owns the order of things: the first list from the service, the mount, then each further list
-put in force and confirmed. One file system a process (pyfuse3 keeps its session in a
-global). It runs until SIGTERM or SIGINT, which unmount it, or until somebody else does.
+Owns the order of things: the connection, new or kept; for a new one the first list from the
+service and then the mount; then each further list put in force and confirmed. One file system
+a process (pyfuse3 keeps its session in a global). It runs until SIGTERM or SIGINT, which
+unmount it, or until somebody else does.
+
+A devicefs that takes over a kept connection answers at once, from what its predecessor noted.
+It must not wait for the service: that may be dying at this moment, and cannot while a walk of
+it waits for an answer.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 import pyfuse3
 import structlog
 import trio
 from pyfuse3 import InodeT
 
-from vssemu_fuse import mounting
-from vssemu_fuse.catalog import Catalog, Change
+from vssemu.linux import fdstore
+from vssemu_fuse import mounting, session
+from vssemu_fuse.catalog import Change
 from vssemu_fuse.client import ServiceCopies
 from vssemu_fuse.copies import Copies
-from vssemu_fuse.image import open_block_device
+from vssemu_fuse.holdings import Holdings
 from vssemu_fuse.names import View
 from vssemu_fuse.operations import DeviceOperations
+from vssemu_fuse.session import Link
 from vssemu_fuse.surfacing import SURFACE_LIMIT, Surfacer
-
-MAX_WAITING: Final = 1_000_000
-"""Requests in progress. Walkers waiting for a tree must never use up the tasks that answer
-the service's own look-ups, so this is more than a machine has threads."""
 
 _log = structlog.get_logger(__name__)
 
@@ -44,35 +45,38 @@ async def serve(
     *,
     operators_gid: int,
     surface_limit: float = SURFACE_LIMIT,
-    opener: Callable[[int, int], int] = open_block_device,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve the device objects at a directory until cancelled or unmounted.
 
     operators_gid: the group that may use the names, beside root. surface_limit: seconds a
-    look-up waits for a tree. opener: opens a raw device read-only by major and minor.
-    Started when the path answers. The first list decides when that is: until then a
-    predecessor's mount stays.
+    look-up waits for a tree. Started when the path answers. Without a kept connection the
+    first list decides when that is: until then a predecessor's mount stays.
     Raises OSError when it cannot be mounted: EBUSY when another devicefs serves there.
     """
+    store, kept = fdstore.Store.of_starter(), fdstore.inherited()
+    link = await trio.to_thread.run_sync(session.connect, store, kept, mountpoint)
+    holdings = Holdings(link, store, kept, mountpoint)
+    catalog = holdings.catalog
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-        born_ns = time.time_ns()
-        catalog = Catalog()
+        surfacer = Surfacer(copies, nursery, limit=surface_limit, on_mounted=holdings.note)
         operations = DeviceOperations(
             catalog,
-            Surfacer(copies, nursery, limit=surface_limit),
+            surfacer,
+            holdings.handles,
             operators_gid=operators_gid,
-            born_ns=born_ns,
-            opener=opener,
+            born_ns=holdings.born_ns,
+            on_pinned=holdings.note,
         )
         lists = await stack.enter_async_context(aclosing(copies.lists()))
-        first = await anext(lists)
-        catalog.apply(first, now_ns=born_ns)
-        _keep_devices(catalog, operations)
-        async with _session(operations, mountpoint):
+        if link.past is None:
+            catalog.apply(await anext(lists), now_ns=holdings.born_ns)
+        holdings.keep_devices()
+        async with _mounted(link, operations, holdings, mountpoint):
             task_status.started()
-            await copies.settled(first.revision)
-            _log.info("serving", mountpoint=str(mountpoint), copies=len(first.copies))
+            _log.info("serving", mountpoint=str(mountpoint), took_over=link.past is not None)
+            if link.past is None:
+                await copies.settled(catalog.revision)
             async for latest in lists:
                 try:
                     change = catalog.apply(latest, now_ns=time.time_ns())
@@ -80,8 +84,13 @@ async def serve(
                     # The copies that have names must not pay for it.
                     _log.error("list refused", revision=latest.revision, reason=str(error))
                     continue
-                await _enforce(change, operations)
-                _keep_devices(catalog, operations)
+                holdings.note()
+                for copy in change.removed:
+                    _log.info("names removed", number=copy.facts.number)
+                    surfacer.give_up(copy)
+                await holdings.retire(*change.removed)
+                await trio.to_thread.run_sync(_drop_attributes, change)
+                holdings.keep_devices()
                 await copies.settled(latest.revision)
         nursery.cancel_scope.cancel()
 
@@ -126,35 +135,30 @@ async def _cancel_on_signal(scope: trio.CancelScope) -> None:
 
 
 @asynccontextmanager
-async def _session(operations: DeviceOperations, mountpoint: Path) -> AsyncIterator[None]:
+async def _mounted(
+    link: Link, operations: DeviceOperations, holdings: Holdings, mountpoint: Path
+) -> AsyncIterator[None]:
     """Serve a mount at its place during the block.
 
     The block is cancelled, and left quietly, when somebody else unmounts it.
     """
-    fuse = await trio.to_thread.run_sync(mounting.make)
-    try:
-        pyfuse3.init(operations, f"/dev/fd/{fuse.connection}", set())
-    except RuntimeError:
-        os.close(fuse.connection)
-        os.close(fuse.mounted)
-        raise
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_answer, nursery.cancel_scope)
-            mount_id = await trio.to_thread.run_sync(mounting.install, fuse.mounted, mountpoint)
-            try:
-                _widen_read_ahead(mountpoint)
-                yield
-            finally:
-                mounting.remove(mount_id, mountpoint)
-            nursery.cancel_scope.cancel()
-    finally:
-        # Closes the connection, which the session took over.
-        pyfuse3.close(unmount=False)
+    async with session.greeted(operations, link) as reply, trio.open_nursery() as nursery:
+        holdings.begin(reply)
+        nursery.start_soon(_answer, link, nursery.cancel_scope)
+        if link.mounted is not None:
+            await trio.to_thread.run_sync(mounting.install, link.mounted, mountpoint)
+            _widen_read_ahead(mountpoint)
+        mount_id = mounting.mount_id(mountpoint)
+        try:
+            yield
+        finally:
+            mounting.remove(mount_id, mountpoint)
+            holdings.end()
+        nursery.cancel_scope.cancel()
 
 
-async def _answer(ended: trio.CancelScope) -> None:
-    await pyfuse3.main(max_tasks=MAX_WAITING)
+async def _answer(link: Link, ended: trio.CancelScope) -> None:
+    await session.serve(link)
     _log.warning("unmounted by somebody else")
     ended.cancel()
 
@@ -166,32 +170,15 @@ def _widen_read_ahead(mountpoint: Path) -> None:
         _log.warning("the Image view has a small read-ahead", reason=str(error))
 
 
-def _keep_devices(catalog: Catalog, operations: DeviceOperations) -> None:
-    for copy in catalog.after(0):
-        try:
-            operations.keep(copy)
-        except OSError as error:
-            # The next list is the next attempt.
-            _log.warning("device not kept", number=copy.facts.number, reason=str(error))
-
-
-async def _enforce(change: Change, operations: DeviceOperations) -> None:
-    """Make open files feel what a change made untrue."""
-    for copy in change.removed:
-        _log.info("names removed", number=copy.facts.number)
-        await operations.retire(copy)
-        for view in (View.IMAGE, View.PROPERTIES):
-            await trio.to_thread.run_sync(_drop_attributes, copy.inode(view))
-    for copy in change.edited:
-        await trio.to_thread.run_sync(_drop_attributes, copy.inode(View.PROPERTIES))
-
-
-def _drop_attributes(inode: int) -> None:
+def _drop_attributes(change: Change) -> None:
     """Have the kernel ask for attributes before the next use, reads of cached pages included.
 
     The pages themselves stay: taking them away waits for reads that devicefs has to answer,
     and a devicefs killed just then could not die.
     """
-    # ENOENT: the kernel has no such inode.
-    with contextlib.suppress(FileNotFoundError):
-        pyfuse3.invalidate_inode(InodeT(inode), attr_only=True)
+    inodes = [copy.inode(View.PROPERTIES) for copy in (*change.removed, *change.edited)]
+    inodes += [copy.inode(View.IMAGE) for copy in change.removed]
+    for inode in inodes:
+        # ENOENT: the kernel has no such inode.
+        with contextlib.suppress(FileNotFoundError):
+            pyfuse3.invalidate_inode(InodeT(inode), attr_only=True)

@@ -6,6 +6,7 @@ to know what a FUSE reply looks like.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -23,14 +24,23 @@ _log = structlog.get_logger(__name__)
 
 
 class Surfacer:
-    """Asks the service for trees; the requests run in the nursery given."""
+    """Asks the service for trees; the requests run in the nursery given.
+
+    on_mounted: called when a tree has been mounted.
+    """
 
     def __init__(
-        self, copies: Copies, nursery: trio.Nursery, *, limit: float = SURFACE_LIMIT
+        self,
+        copies: Copies,
+        nursery: trio.Nursery,
+        *,
+        limit: float = SURFACE_LIMIT,
+        on_mounted: Callable[[], None] = lambda: None,
     ) -> None:
         self._copies = copies
         self._nursery = nursery
         self._limit = limit
+        self._on_mounted = on_mounted
         self._running: dict[Copy, tuple[trio.Event, trio.CancelScope]] = {}
 
     async def wait_surfaced(self, copy: Copy) -> None:
@@ -72,6 +82,7 @@ class Surfacer:
             self._failed(copy, str(error))
         else:
             copy.mounted()
+            self._on_mounted()
             _log.info("tree mounted", number=number)
 
     def _failed(self, copy: Copy, reason: str) -> None:

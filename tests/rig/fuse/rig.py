@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vssemu.lab import supervisor
 from vssemu.linux import loop, mount
 
 PATIENCE = 30.0
@@ -120,12 +121,17 @@ class Daemon:
         service += ["--control", str(theirs.fileno())]
         devicefs = [sys.executable, "-m", "vssemu_fuse.devicefs", *where]
         devicefs += ["--group", str(OPERATORS_GID), "--surface-limit", str(limit)]
-        with self._log.open("ab") as log, (directory / "service.log").open("ab") as service_log:
+        with (directory / "service.log").open("ab") as service_log:
             self._service = subprocess.Popen(
                 service, pass_fds=[theirs.fileno()], stderr=service_log
             )
-            self.process = subprocess.Popen(devicefs, stderr=log)
         theirs.close()
+        self.process = self._start(directory, [str(each) for each in devicefs])
+
+    def _start(self, directory: Path, devicefs: list[str]) -> "subprocess.Popen[bytes]":
+        """Start devicefs and return the process to be stopped at the end."""
+        with self._log.open("ab") as log:
+            return subprocess.Popen(devicefs, stderr=log)
 
     @property
     def log(self) -> str:
@@ -161,6 +167,11 @@ class Daemon:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(PATIENCE)
 
+    def stop_service(self) -> None:
+        """Kill the service; nobody tells devicefs any more."""
+        self._service.kill()
+        self._service.wait(PATIENCE)
+
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(PATIENCE)
@@ -171,6 +182,58 @@ class Daemon:
             each.wait(PATIENCE)
         self._file.close()
         self._socket.close()
+
+
+class KeptDaemon(Daemon):
+    """A devicefs below the supervisor that is PID 1 of a host, and the service.
+
+    `process` is the supervisor. `kill` kills devicefs, which comes back by itself.
+    """
+
+    _control: Path
+
+    def _start(self, directory: Path, devicefs: list[str]) -> "subprocess.Popen[bytes]":
+        self._control = directory / "init.sock"
+        spec = {
+            "name": "devicefs",
+            "argv": [*devicefs, "--ready-fd", "{ready_fd}"],
+            "descriptors": 100,
+        }
+        table = {"socket": str(self._control), "logs": str(directory), "services": [spec]}
+        self._log = directory / "devicefs.log"
+        file = directory / "table.json"
+        file.write_text(json.dumps(table))
+        command = [sys.executable, "-m", "vssemu.daemons.init", str(file)]
+        with (directory / "init.log").open("ab") as log:
+            started = subprocess.Popen(command, stderr=log)
+        wait_until(lambda: supervisor.answers(self._control), "the supervisor answers")
+        return started
+
+    def facts(self) -> dict[str, Any]:
+        """Return how devicefs stands."""
+        return supervisor.services(self._control)["devicefs"]
+
+    def kill(self) -> None:
+        """Kill devicefs, serving or not, and return when it is dead; the next one comes."""
+        wait_until(lambda: self.facts()["pid"] != 0, "devicefs runs")
+        facts = self.facts()
+        os.kill(facts["pid"], signal.SIGKILL)
+        wait_until(lambda: self.facts()["pid"] != facts["pid"], "devicefs is dead")
+
+    def wait_ready(self) -> None:
+        """Return when devicefs serves."""
+        supervisor.wait_ready(self._control, "devicefs", seconds=PATIENCE)
+
+    def close(self) -> None:
+        """End all, the supervisor first, so that nothing is started any more."""
+        pid = 0 if self.process.poll() is not None else self.facts()["pid"]
+        self.process.kill()
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+        super().close()
+
+    def tell_supervisor(self, **request: Any) -> None:
+        supervisor.request(self._control, {"name": "devicefs", **request})
 
 
 class Rig:
@@ -195,6 +258,11 @@ class Rig:
 
     def daemon(self, *, limit: float = 10.0) -> Daemon:
         daemon = Daemon(self.directory, self.mountpoint, limit=limit)
+        self._daemons.append(daemon)
+        return daemon
+
+    def kept_daemon(self, *, limit: float = 10.0) -> KeptDaemon:
+        daemon = KeptDaemon(self.directory, self.mountpoint, limit=limit)
         self._daemons.append(daemon)
         return daemon
 

@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from vssemu.daemons import init
+from vssemu.daemons.init import Init
 
 
 @pytest.fixture
-def supervisor(tmp_path: Path) -> Iterator[init.Supervisor]:
+def init(tmp_path: Path) -> Iterator[Init]:
     numbers = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
     table: dict[str, Any] = {
@@ -22,7 +22,7 @@ def supervisor(tmp_path: Path) -> Iterator[init.Supervisor]:
         "logs": str(tmp_path),
         "services": [{"name": "one", "argv": ["true"]}],
     }
-    made = init.Supervisor(table)
+    made = Init(table)
     yield made
     signal.set_wakeup_fd(-1)
     for number, handler in before.items():
@@ -39,24 +39,22 @@ def refuse(*_: object) -> NoReturn:
 
 @pytest.mark.parametrize("call", ["pipe", "fork"])
 def test_a_service_that_the_machine_cannot_start_now_is_put_off(
-    supervisor: init.Supervisor, monkeypatch: pytest.MonkeyPatch, call: str
+    init: Init, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     monkeypatch.setattr(os, call, refuse)
-    supervisor._start_what_may()
+    init.supervisor.step()
     monkeypatch.undo()
-    service = supervisor.services["one"]
+    service = init.supervisor.services["one"]
     assert service.pid == 0
     assert service.wanted
     assert service.not_before > time.monotonic()
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
-def test_a_control_connection_that_cannot_be_taken_ends_nothing(
-    supervisor: init.Supervisor,
-) -> None:
+def test_a_control_connection_that_cannot_be_taken_ends_nothing(init: Init) -> None:
     class Listener:
         accept = staticmethod(refuse)
 
-    supervisor._accept(Listener())  # type: ignore[arg-type]
-    assert supervisor.buffers == {}
+    init.control.accept(Listener())  # type: ignore[arg-type]
+    assert init.control.buffers == {}

@@ -46,36 +46,31 @@ class Opener:
 def test_any_range_reads_as_it_is(path: Path, offset: int, length: int) -> None:
     async def read() -> bytes:
         raw = RawImage(Opener(path))
-        raw.open()
         try:
             return bytes(await raw.read(offset, length))
         finally:
-            raw.release()
+            await raw.retire()
 
     assert trio.run(read) == CONTENTS[offset : offset + length]
 
 
-async def test_openers_share_one_descriptor_and_the_last_closes_it(path: Path) -> None:
+async def test_readers_share_one_descriptor_until_the_copy_goes(path: Path) -> None:
     opener = Opener(path)
     raw = RawImage(opener)
     raw.open()
-    raw.open()
-    raw.release()
-    assert not opener.is_closed()
-    raw.release()
-    assert opener.is_closed()
-    assert len(opener.opened) == 1
-
-
-async def test_it_opens_again_after_the_last_was_closed(path: Path) -> None:
-    opener = Opener(path)
-    raw = RawImage(opener)
     for _ in range(2):
-        raw.open()
         assert bytes(await raw.read(1, 2)) == CONTENTS[1:3]
-        raw.release()
-    assert len(opener.opened) == 2
+    assert len(opener.opened) == 1
+    assert not opener.is_closed()
     await raw.retire()
+    assert opener.is_closed()
+
+
+async def test_an_image_that_nobody_used_is_retired_at_once(path: Path) -> None:
+    opener = Opener(path)
+    with trio.fail_after(20):
+        await RawImage(opener).retire()
+    assert opener.opened == []
 
 
 async def test_a_retired_image_is_closed_and_stale(path: Path) -> None:
@@ -88,7 +83,6 @@ async def test_a_retired_image_is_closed_and_stale(path: Path) -> None:
         await raw.read(0, 1)
     with pytest.raises(OSError, match="Stale"):
         raw.open()
-    raw.release()
 
 
 async def test_retiring_waits_for_reads_under_way(
