@@ -47,8 +47,10 @@ def pool_directory() -> Iterator[Path]:
 
 
 @pytest.fixture
-def bench(pool_directory: Path) -> Bench:
-    return Bench(pool_directory)
+def bench(pool_directory: Path) -> Iterator[Bench]:
+    made = Bench(pool_directory)
+    yield made
+    made.engine.close()
 
 
 def fragment(image: Path, pieces: int, *, seed: int = SEED) -> None:
