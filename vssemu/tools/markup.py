@@ -9,8 +9,9 @@ from lxml import etree
 Element: TypeAlias = etree._Element
 Child: TypeAlias = "str | Element | Iterable[str | Element]"
 
-# What XML, and so lxml, does not take; writers and providers may send it all the same.
-_UNFIT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What XML, and so lxml, does not take, and what commands a terminal; writers and providers
+# may send it all the same.
+_UNFIT = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def el(tag: str, *children: Child, **attributes: object) -> Element:
@@ -44,7 +45,7 @@ def add(parent: Element, child: Child) -> None:
 
 
 def clean(text: str) -> str:
-    """Return a text with a replacement character for whatever a page cannot hold."""
+    """Return a text with a replacement character for whatever a page or terminal cannot take."""
     return _UNFIT.sub("\ufffd", text)
 
 

@@ -131,8 +131,8 @@ def figures(record: Record) -> list[tuple[str, str, str]]:
     """Return the figures that are looked for first: name, value, a word on it."""
     found = []
     if (hold := record.hold) is not None:
-        volumes = f"{len(hold.volumes) or len(record.volumes)} volumes"
-        limit = f"{volumes}; {hold.limit:g} s are allowed"
+        count = len(hold.volumes) or len(record.volumes)
+        limit = f"{count} volume{'' if count == 1 else 's'}; {hold.limit:g} s are allowed"
         found.append(("Writes held", duration(hold.seconds), limit))
     if record.freeze is not None:
         begin, end = record.freeze

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from vssemu.service.record import OK, ProviderCall, Record, Request, Span
 from vssemu.tools import trace_facts as facts
+from vssemu.tools.markup import clean
 from vssemu.tools.timescale import LEFT, RIGHT, WIDTH, Scale, duration, scale_of
 
 COLUMNS = 40
@@ -36,17 +37,21 @@ def show(record: Record) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=_PIPE_COLUMNS)
     print_line = console.print
-    print_line(Text(f"{facts.title(record)}: {facts.outcome(record)}", style="bold"))
-    print_line(Text(f"set {record.set_id or '-'}, began {record.started}, trace {record.id}"))
+    print_line(_text(f"{facts.title(record)}: {facts.outcome(record)}", style="bold"))
+    print_line(_text(f"set {record.set_id or '-'}, began {record.started}, trace {record.id}"))
     if record.text:
-        print_line(Text(record.text, style="red"))
+        print_line(_text(record.text, style="red"))
     for name, value, about in facts.figures(record):
-        print_line(Text(f"{name:<22} {value:>9}  {about}"))
+        print_line(_text(f"{name:<22} {value:>9}  {about}"))
     print_line(_legend(record))
     print_line(_table(record))
     for failed in facts.failures(record):
         said = f"{facts.who(failed)}: {failed.outcome} ({failed.code}): {failed.text}"
-        print_line(Text(said, style="red"))
+        print_line(_text(said, style="red"))
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(clean(text), style=style)
 
 
 def _legend(record: Record) -> Text:
@@ -73,9 +78,9 @@ def _table(record: Record) -> Table:
             f"{span.start:.3f}",
             duration(span.seconds),
             _drawn(record, span, scale),
-            Text("  " * line.depth + line.who, style=bad),
-            Text(f"{line.what} {line.about}".rstrip(), style=bad),
-            Text(facts.outcome(span) if span.outcome != OK else "", style=bad),
+            _text("  " * line.depth + line.who, style=bad),
+            _text(f"{line.what} {line.about}".rstrip(), style=bad),
+            _text(facts.outcome(span) if span.outcome != OK else "", style=bad),
         )
     return table
 
