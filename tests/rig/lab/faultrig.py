@@ -119,7 +119,7 @@ def faulty_writer(rig: Rig) -> Iterator[FaultyWriterProgram]:
 class Attempt:
     """What came of one creation.
 
-    witnessed: the events of a well-behaved writer beside. failures: the writers that failed,
+    witnessed: the events of a well-behaved writer beside, until then. failures: the writers that failed,
     by name, each with its code.
     """
 
@@ -154,9 +154,9 @@ def attempt(rig: Rig, witness: Witness, *, context: int, complete: bool = False)
             for status in backup.gather_writer_status()
             if status.failure is not Hresult.S_OK
         }
+        made.witnessed = list(witness.events)
         if made.code is not Hresult.S_OK:
             backup.abort_backup()
-        made.witnessed = list(witness.events)
     return made
 
 
