@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from vssemu.host.border import vss_error
-from vssemu.host.inventory import HEAD, WHOLE, KnownLun, in_thread
+from vssemu.host.inventory import GRANULE, HEAD, WHOLE, KnownLun, in_thread
 from vssemu.linux import directio, filesystems, gpt
 from vssemu.linux.gpt import BadTable, Gpt
 from vssemu.rpc.errors import RpcError
@@ -26,11 +26,10 @@ from vssemu.vss.identity import LunId
 FORMAT_LIMIT: Final = 300.0
 """Seconds that mkfs may take."""
 
-MIB: Final = 1 << 20
-LEAST: Final = MIB
+_MIB: Final = 1 << 20
 _MAKERS: Final = {"ext4": filesystems.make_ext4, "xfs": filesystems.make_xfs}
 _LABEL_BYTES: Final = {"ext4": 16, "xfs": 12}
-_LEAST: Final = {"ext4": MIB, "xfs": filesystems.XFS_LEAST}
+_LEAST: Final = {"ext4": _MIB, "xfs": filesystems.XFS_LEAST}
 
 _log = structlog.get_logger(__name__)
 
@@ -56,7 +55,7 @@ class NewVolume:
             )
         if self.whole and self.size is not None:
             raise self.refused("a volume on the whole LUN has the LUN's size", str(self.size))
-        if self.size is not None and (self.size <= 0 or self.size % MIB):
+        if self.size is not None and (self.size <= 0 or self.size % GRANULE):
             raise self.refused(f"{self.size} bytes are no multiple of 1 MiB", str(self.size))
         if self.size is not None:
             self.check_room(self.size)
@@ -66,7 +65,7 @@ class NewVolume:
         least = _LEAST[self.filesystem]
         if length < least:
             raise self.refused(
-                f"{self.filesystem} needs {least // MIB} MiB, there are {length // MIB}",
+                f"{self.filesystem} needs {least // _MIB} MiB, there are {length // _MIB}",
                 self.filesystem,
                 "a partition table takes 2 MiB of its LUN",
             )
@@ -136,15 +135,15 @@ def _check_empty(descriptor: int, known: KnownLun) -> None:
 def _add_partition(descriptor: int, known: KnownLun, wanted: NewVolume) -> int:
     """Put a partition into the LUN's table, or a new one; return its number."""
     table = _table(descriptor, known)
-    gaps = sorted(table.gaps(MIB), key=len, reverse=True)
+    gaps = sorted(table.gaps(GRANULE), key=len, reverse=True)
     largest = len(gaps[0]) if gaps else 0
     size = largest if wanted.size is None else wanted.size
-    fitting = [gap for gap in gaps if len(gap) >= max(size, LEAST)]
+    fitting = [gap for gap in gaps if len(gap) >= max(size, GRANULE)]
     if not fitting:
         raise BadState(
             f"CreateVolume({known.id}): the LUN is not empty and has room for"
-            f" {largest // MIB} MiB"
-            + ("" if wanted.size is None else f", {wanted.size // MIB} are asked for"),
+            f" {largest // _MIB} MiB"
+            + ("" if wanted.size is None else f", {wanted.size // _MIB} are asked for"),
             hint="extend the LUN, or use another one",
             item=known.id,
         )
@@ -184,5 +183,5 @@ def _remove_partition(descriptor: int, known: KnownLun, number: int) -> None:
 
 
 def _wipe(descriptor: int, known: KnownLun) -> None:
-    directio.pwrite(descriptor, bytes(MIB), 0)
-    directio.pwrite(descriptor, bytes(MIB), known.size - MIB)
+    directio.pwrite(descriptor, bytes(_MIB), 0)
+    directio.pwrite(descriptor, bytes(_MIB), known.size - _MIB)

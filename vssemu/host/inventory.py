@@ -29,6 +29,9 @@ T = TypeVar("T")
 HEAD: Final = 68 << 10
 """Bytes at the beginning of a file system that tell which one it is."""
 
+GRANULE: Final = 1 << 20
+"""Sizes of LUNs, and places and sizes of partitions, are multiples of this many bytes."""
+
 WHOLE: Final = 0
 """The number of what lies on a whole LUN; those of partitions begin with 1."""
 

@@ -16,12 +16,13 @@ from vssemu.host.border import vss_error
 from vssemu.host.catalog import Catalog
 from vssemu.host.copies import Copies
 from vssemu.host.exposures import Exposures
-from vssemu.host.inventory import KnownLun, read_lun, whole_facts
+from vssemu.host.inventory import GRANULE, WHOLE, KnownLun, read_lun, whole_facts
 from vssemu.host.names import AccessPath, access_path, volume_reference
 from vssemu.host.paths import HostPaths
 from vssemu.host.storage import Storage
 from vssemu.host.volumes import HostVolume
 from vssemu.linux import loop, mount
+from vssemu.linux.mount import MountFacts
 from vssemu.rpc.errors import RpcError
 from vssemu.vss.errors import MissingDisk, ObjectNotFound, VssError
 from vssemu.vss.fabric import Arrived, HostBusAdapter
@@ -233,12 +234,8 @@ class Topology:
         if not left:
             return
         try:
-            # As long as it is, should the LUN have grown since.
-            facts = loop.sysfs_facts(left[0].device.minor)
-            device = await volume.bind(
-                writable="ro" not in left[0].super_options,
-                length=None if facts is None else min(facts.size, volume.facts.extent.length),
-            )
+            writable = "ro" not in left[0].super_options
+            device = await volume.bind(writable=writable, length=_left_length(volume, left[0]))
         except OSError as error:
             _log.warning("volume not adopted", volume=volume.name, reason=str(error))
             return
@@ -251,3 +248,14 @@ class Topology:
             _log.info("volume adopted", volume=volume.name, device=device.node)
             await volume.grow()
         await volume.free()
+
+
+def _left_length(volume: HostVolume, left: MountFacts) -> int | None:
+    """Return the bytes of a device on a whole LUN that may have grown since; None: all.
+
+    One that the array cut off is not taken for a shorter LUN.
+    """
+    facts = loop.sysfs_facts(left.device.minor)
+    if facts is None or volume.facts.number != WHOLE or facts.size % GRANULE:
+        return None
+    return min(facts.size, volume.facts.extent.length)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import structlog
 import trio
 
 from vssemu.host import inventory, mounting
@@ -30,6 +31,8 @@ from vssemu.vss.identity import volume_guid_name
 
 QUIET = GptFlags.SHADOW_COPY | GptFlags.HIDDEN | GptFlags.NO_DRIVE_LETTER
 """The bits with any of which a volume is not mounted when it arrives."""
+
+_log = structlog.get_logger(__name__)
 
 
 class HostVolume:
@@ -144,11 +147,16 @@ class HostVolume:
     async def grow(self) -> None:
         """Let the device of a mounted volume have the bytes that its LUN gained.
 
-        Its file system is grown by whoever wants that. Raises OSError.
+        Its file system is grown by whoever wants that. A failure is logged.
         """
         length = self.facts.extent.length
-        if self._device is not None and self._device.length < length:
+        if self._device is None or self._device.length >= length:
+            return
+        try:
             await trio.to_thread.run_sync(_resize, self._device, length)
+        except OSError as error:
+            _log.warning("device not grown", volume=self.name, reason=str(error))
+        else:
             self._device = replace(self._device, length=length)
 
     async def mount_at(self, place: AccessPath, *, writable: bool) -> None:

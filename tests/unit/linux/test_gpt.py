@@ -257,3 +257,21 @@ def test_a_change_of_no_partition_is_a_key_error(disk: int) -> None:
 def test_a_table_of_another_size_is_not_written(disk: int) -> None:
     with pytest.raises(BadTable, match="is not of 8192 blocks"):
         gpt.write_table(disk, gpt.create_table(32 * MIB, []))
+
+
+@settings(max_examples=25)
+@given(tables(), st.sampled_from([16384, MIB]))
+def test_a_gap_is_whole_granules_of_usable_bytes_that_no_partition_has(
+    table: Gpt, granule: int
+) -> None:
+    gaps = table.gaps(granule)
+    usable = range(
+        table.first_usable * table.block_size, (table.last_usable + 1) * table.block_size
+    )
+    free = set(range(-(-usable.start // granule), usable.stop // granule))
+    for partition in table.partitions:
+        offset, length = table.byte_range(partition.number)
+        free -= set(range(offset // granule, -(-(offset + length) // granule)))
+    assert sorted(free) == [
+        number for gap in gaps for number in range(gap.start // granule, gap.stop // granule)
+    ]
