@@ -46,6 +46,8 @@ _setns: Final = _handle.setns
 _setns.argtypes = (c_int, c_int)
 _syncfs: Final = _handle.syncfs
 _syncfs.argtypes = (c_int,)
+_fallocate: Final = _handle.fallocate64
+_fallocate.argtypes = (c_int, c_int, ctypes.c_int64, ctypes.c_int64)
 _prctl: Final = _handle.prctl
 _prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _ioctl: Final = _handle.ioctl
@@ -189,6 +191,11 @@ def setns(fd: int, flags: int) -> None:
 def syncfs(fd: int) -> None:
     """The system call `syncfs`. Raises OSError naming the descriptor."""
     _named(_syncfs(fd), fd)
+
+
+def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """The system call `fallocate`; offset, length: bytes. Raises OSError naming the file."""
+    _named(_fallocate(fd, mode, offset, length), fd)
 
 
 def prctl(option: int, *arguments: int) -> int:
