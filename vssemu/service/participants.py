@@ -116,6 +116,7 @@ class Participants:
     log: EventLog
     members: list[Participant] = field(default_factory=list)
     has_begun: bool = False
+    is_aborted: bool = False
 
     async def identify(self) -> None:
         """Send Identify to every writer; those that fail are absent from everything."""
@@ -213,7 +214,13 @@ class Participants:
         await self._tell(self.members, EventKind.BACKUP_COMPLETE, occasion)
 
     async def abort(self, occasion: Occasion) -> None:
-        """Send Abort to every writer that takes part; no further event of this backup follows."""
+        """Send Abort, once, to every writer that takes part; of this backup only its end follows.
+
+        AbortBackup after a creation that failed tells the writers nothing new.
+        """
+        if self.is_aborted:
+            return
+        self.is_aborted = True
         await self._tell(self.members, EventKind.ABORT, occasion)
         for member in self.members:
             member.frozen_until = None

@@ -56,7 +56,8 @@ class Runner:
     @property
     def is_alive(self) -> bool:
         """Whether the program is there and can be called."""
-        return not self.ended.is_set()
+        # Asked of the kernel, for the watch may not have had its turn yet.
+        return not self.ended.is_set() and self._child.poll() is None
 
     async def watch(self) -> None:
         """Return when the program has ended, reaped; runs in the hub's nursery."""
