@@ -76,8 +76,11 @@ class Holdings:
             _log.error("nothing noted for a successor", reason=str(error))
 
     def end(self) -> None:
-        """There will be no successor. Raises OSError."""
-        self._store.forget(KEPT_NAME)
+        """There will be no successor."""
+        try:
+            self._store.forget(KEPT_NAME)
+        except OSError as error:
+            _log.warning("connection not given back", reason=str(error))
         self._memory.forget()
 
     def keep_devices(self) -> None:

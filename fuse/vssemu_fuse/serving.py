@@ -59,6 +59,8 @@ async def serve(
     holdings = Holdings(link, store, kept, mountpoint)
     catalog = holdings.catalog
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+        # Whoever ends in order, or fails, has no successor: it might fail as well, for ever.
+        stack.callback(holdings.end)
         surfacer = Surfacer(copies, nursery, limit=surface_limit, on_mounted=holdings.note)
         operations = DeviceOperations(
             catalog,
@@ -153,7 +155,6 @@ async def _mounted(
             yield
         finally:
             mounting.remove(mount_id, mountpoint)
-            holdings.end()
         nursery.cancel_scope.cancel()
 
 

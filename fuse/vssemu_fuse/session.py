@@ -102,8 +102,8 @@ def connect(store: Store, kept: dict[str, int], mountpoint: Path) -> Link:
 async def greeted(operations: pyfuse3.Operations, link: Link) -> AsyncIterator[bytes]:
     """Have the FUSE library know the connection during the block; yield its answer to INIT.
 
-    Nothing is answered before `serve`. Raises OSError: EPROTO when the answer is not the one
-    that the kernel once got.
+    Nothing else is answered before `serve`. Raises OSError: EPROTO when the answer is not the
+    one that the kernel once got.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:

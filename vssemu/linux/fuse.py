@@ -21,6 +21,8 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from vssemu.linux import mount
+
 DEVICE: Final = Path("/dev/fuse")
 
 # struct fuse_in_header: len, opcode, unique, nodeid, uid, gid, pid, total_extlen, padding.
@@ -65,6 +67,23 @@ def offers_resend(init: bytes) -> bool:
 def resend(connection: int) -> None:
     """Have the kernel send again what was read and not answered. Raises OSError: EINVAL."""
     os.write(connection, _OUT_HEADER.pack(_OUT_HEADER.size, _NOTIFY_RESEND, 0))
+
+
+def kernel_resends() -> bool:
+    """Tell whether this kernel knows `resend`, from a mount that nobody sees.
+
+    Raises OSError: FileNotFoundError without the device node, EPERM without CAP_SYS_ADMIN.
+    """
+    connection = open_connection()
+    try:
+        options = {"fd": str(connection), "rootmode": "40000", "user_id": "0", "group_id": "0"}
+        mounted = mount.detached_mount("fuse", "probe", options, read_only=True)
+        try:
+            return offers_resend(read_init(connection))
+        finally:
+            os.close(mounted)
+    finally:
+        os.close(connection)
 
 
 def is_connected(connection: int) -> bool:

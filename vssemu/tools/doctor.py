@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from vssemu.lab import root
-from vssemu.linux import cgroup, loop, reflink
+from vssemu.linux import cgroup, fuse, loop, reflink
 from vssemu.service.access import OPERATORS
 from vssemu.tools.output import FAILED, emit_json, emit_table, json_option
 
@@ -140,6 +140,17 @@ def _fuse() -> Iterator[Finding]:
         ok=os.access("/dev/fuse", os.R_OK | os.W_OK),
         fact="usable" if os.access("/dev/fuse", os.R_OK | os.W_OK) else "not there",
         mend="modprobe fuse",
+    )
+    try:
+        survives, fact = fuse.kernel_resends(), ""
+    except OSError as error:
+        survives, fact = False, f": {error.strerror}"
+    yield Finding(
+        what="devicefs survives kills",
+        ok=survives,
+        fact=("yes" if survives else "no") + fact,
+        mend=_mend_as_root("use kernel 6.9 or later"),
+        needed=False,
     )
 
 

@@ -56,22 +56,11 @@ ACTS = ("walk", "image", "listing", "properties")
 
 @pytest.fixture
 def kept(rig: Rig, raw: RawDevice) -> KeptDaemon:
-    if not resends():
+    if not fuse.kernel_resends():
         pytest.skip("this kernel does not send requests again (6.9 does)")
     daemon = rig.kept_daemon()
     daemon.publish(raw.facts(1))
     return daemon
-
-
-def resends() -> bool:
-    from vssemu_fuse import mounting
-
-    made = mounting.make()
-    try:
-        return fuse.offers_resend(fuse.read_init(made.connection))
-    finally:
-        os.close(made.mounted)
-        os.close(made.connection)
 
 
 def test_nothing_fails_during_ten_kills(rig: Rig, raw: RawDevice, kept: KeptDaemon) -> None:
