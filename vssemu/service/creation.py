@@ -202,15 +202,16 @@ class Creation:
         if not volumes:
             return
         limit = self.parts.limits.hold
-        with self.parts.log.quiet():
-            async with AsyncExitStack() as holding:
-                async with self.trace.step(CreationStep.HOLD):
-                    hold = noted_hold(self.parts.host.hold(volumes, limit), limit)
-                    held = await holding.enter_async_context(hold)
-                self._instant = datetime.now(UTC)
-                await self._commit_within(limit)
-                async with self.trace.step(CreationStep.RELEASE):
-                    await holding.aclose()
+        async with AsyncExitStack() as holding:
+            async with self.trace.step(CreationStep.HOLD):
+                # Behind the step's begin: a trace has that when the service dies in the hold.
+                holding.enter_context(self.parts.log.quiet())
+                hold = noted_hold(self.parts.host.hold(volumes, limit), limit)
+                held = await holding.enter_async_context(hold)
+            self._instant = datetime.now(UTC)
+            await self._commit_within(limit)
+            async with self.trace.step(CreationStep.RELEASE):
+                await holding.aclose()
         self.trace.hold_seconds = held.seconds
 
     async def _commit_within(self, limit: float) -> None:

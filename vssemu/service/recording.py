@@ -6,7 +6,8 @@ called from many places, and none of them has to hand a recorder on. What runs f
 requester (the recovery, say) notes nothing.
 
 Entries go to the trace's file at the begin and the end of calls and phases, but never while
-writes are held; after SIGKILL the file has what was known at the last of these moments.
+writes are held; after SIGKILL the file has what was known at the last of these moments, of a
+service that died in the hold that the hold had begun.
 """
 
 from __future__ import annotations

@@ -170,8 +170,8 @@ async def test_nothing_of_a_trace_is_written_while_writes_are_held(
     await requester.created("F:\\", writers=False, context=0x30)
     (held,) = seen
     assert held is not None
-    assert [phase.name for phase in held.phases][-1] == "pre_commit_snapshots"
-    assert held.phases[-1].outcome == "ok"
+    known = [(phase.name, phase.outcome) for phase in held.phases]
+    assert known[-2:] == [("pre_commit_snapshots", "ok"), ("hold", "running")]
     assert "commit_snapshots" in [phase.name for phase in last(one).phases]
 
 
@@ -310,7 +310,7 @@ def test_a_requester_is_known_by_its_command_line() -> None:
     peer = PeerCredentials(pid=os.getpid(), uid=5, gid=0, groups=())
     found = requester_of(peer.pid, peer.uid)
     assert found.program is not None
-    assert "pytest" in found.program
+    assert "python" in found.program
     assert requester_of(0, 5) == Requester(pid=0, uid=5, program=None)
 
 
