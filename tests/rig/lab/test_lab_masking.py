@@ -217,6 +217,10 @@ calls = {
     'settle': (api.settle, set_id),
     'abort': (api.abort, set_id),
     'copies of': (api.copies_of, set_id, [base]),
+    'flags': (api.lun_flags, lun),
+    'flags of base': (api.lun_flags, base),
+    'set flags': (api.set_lun_flags, lun, 1 << 60),
+    'set flags of base': (api.set_lun_flags, base, 1 << 60),
 }
 answers = {}
 for name, (method, *arguments) in calls.items():
@@ -255,7 +259,7 @@ def test_forged_calls_to_the_array_are_refused_and_change_nothing(lab: Rig) -> N
         assert {method.function_name for method in api.initiator.methods.values()} == {
             *("luns", "can_copy", "prepare", "finish_prepare", "commit", "settle", "abort"),
             *("copies_of", "surface", "retract", "share", "set_independent", "attach"),
-            *("set_import_failed", "reclaim", "discard_scratch"),
+            *("set_import_failed", "reclaim", "discard_scratch", "lun_flags", "set_lun_flags"),
             # Nothing of any LUN: names, a loop device without a LUN, a prompt.
             *("initiator_names", "reserve_device", "watch"),
         }, "a method that this test does not try"
