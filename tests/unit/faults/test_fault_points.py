@@ -166,6 +166,7 @@ async def test_who_hangs_is_deaf_and_who_stops_is_not(
             with trio.move_on_after(0.3):
                 await over.wait()
             ended = over.is_set()
+            assert store.reached("provider", POINT) is not ended
             store.release("provider", POINT)
         return ended
 
