@@ -32,8 +32,13 @@ def can_copy(luns: list[LunId], kind: LunKind) -> bool:
 
 
 @initiator.method()
-def prepare(set_id: SnapshotSetId, luns: list[LunId], kind: LunKind) -> None:
-    """Begin a copy of LUNs for a set; more LUNs may be added by further calls."""
+def prepare(
+    set_id: SnapshotSetId, luns: list[LunId], kind: LunKind, auto_release: bool = False
+) -> None:
+    """Begin a copy of LUNs for a set; more LUNs may be added by further calls.
+
+    auto_release: the set ends with its requester; when the pool fills up it goes first.
+    """
     raise Declared
 
 

@@ -10,7 +10,8 @@ import trio
 from vssemu.array.attributes import Attributes
 from vssemu.array.border import storage
 from vssemu.array.copies import Copies
-from vssemu.array.core import Core, visible
+from vssemu.array.core import Core, refuse_ended, visible
+from vssemu.array.ending import Endings
 from vssemu.array.engines.reflink import ReflinkEngine
 from vssemu.array.grantstore import JournalGrants
 from vssemu.array.journal import open_journal
@@ -20,7 +21,9 @@ from vssemu.array.pool import open_pool
 from vssemu.array.recovery import recover
 from vssemu.array.rows import LunRow
 from vssemu.array.sets import Sets
+from vssemu.array.space import Space
 from vssemu.array.tables import Tables
+from vssemu.array.watcher import Watcher
 from vssemu.fabric.loop.target import LoopTarget
 from vssemu.faults import FaultPoints
 from vssemu.vss.array import ArrayLun, LunState, View
@@ -63,6 +66,7 @@ class Array:
         """
         async with self.core.luns.holding(lun):
             row = await self.core.journal.read(visible, lun, initiator)
+            refuse_ended(row)
             with storage("attach LUN", lun):
                 if view is View.SCRATCH:
                     _refuse_unless_surfaced(row)
@@ -134,18 +138,24 @@ async def open_array(
             window = int(journal.identity[:8], 16)
             target = LoopTarget(JournalGrants(journal), fence_root=fence_root, window=window)
             leaving.callback(target.grants.close)
+            engine = ReflinkEngine(opened.luns)
+            leaving.callback(engine.close)
             core = Core(
                 journal=journal,
                 pool=opened,
-                engine=ReflinkEngine(opened.luns),
+                space=Space(opened),
+                engine=engine,
                 target=target,
                 faults=faults or FaultPoints(None, "array"),
             )
             array = Array(core, target)
             await target.grants.load()
-            await recover(core, array.luns, array.masking, array.sets)
+            endings = Endings(core, array.sets)
+            await recover(core, array.luns, array.masking, array.sets, endings)
             async with trio.open_nursery() as nursery:
+                await nursery.start(Watcher(core, endings).run)
                 await nursery.start(target.run)
+                await nursery.start(array.sets.ahead.run)
                 yield array
                 nursery.cancel_scope.cancel()
             await target.grants.remove_made()

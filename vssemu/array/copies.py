@@ -5,14 +5,14 @@ it is random, so the record is the right to the copy. A record that differs desc
 A base LUN is never claimed, never given away and never deleted here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import structlog
 import trio
 
 from vssemu.array.border import storage
-from vssemu.array.core import Core, existing
+from vssemu.array.core import Core, existing, refuse_ended
 from vssemu.array.luns import begin_deletion, finish_deletion, not_found, refuse_if_used
 from vssemu.array.masking import Masking, unmask_row
 from vssemu.array.rows import LunRow
@@ -47,12 +47,16 @@ class Copies:
         Records of LUNs that are not there are passed over, for the others of the set can be
         imported without them. Raises ObjectNotFound when none is there; BadState, with
         nothing done, when one was claimed before or was broken out of its set;
-        InvalidArgument for a base LUN. After a restart of the array, that may have cost the
-        answer, the same host may ask for what it claimed once more.
+        InvalidArgument for a base LUN; InsufficientStorage when all that are there were ended
+        for want of room, which are passed over like those that are gone. After a restart of
+        the array, that may have cost the answer, the same host may ask for what it claimed
+        once more.
         """
 
         def claim(tables: Tables) -> list[LunRow]:
-            rows = [copy for record in records if (copy := _copy(tables, record)) is not None]
+            rows = _unless_ended(
+                copy for record in records if (copy := _copy(tables, record)) is not None
+            )
             for row in rows:
                 if self._is_repeated(row, initiator):
                     continue
@@ -215,10 +219,20 @@ class Copies:
         logger.info("import_failed", luns=[record.describe() for record in records])
 
 
+def _unless_ended(rows: Iterable[LunRow]) -> list[LunRow]:
+    """Return the copies that have their data. Raises InsufficientStorage if none has."""
+    found = list(rows)
+    whole = [row for row in found if row.state is not LunState.ENDED]
+    if not whole:
+        for row in found:
+            refuse_ended(row)
+    return whole
+
+
 def _is_given_back(row: LunRow, initiator: Initiator) -> bool:
     """Tell whether a copy is anybody's again when this host sees it no more."""
     is_its = row.claimed_by == initiator and row.masked_to == (initiator,)
-    return row.state is LunState.CLAIMED and is_its
+    return row.state in {LunState.CLAIMED, LunState.ENDED} and is_its
 
 
 def _let_go(tables: Tables, lun: LunId, initiator: Initiator) -> None:

@@ -8,11 +8,13 @@ from vssemu.array.journal import Journal
 from vssemu.array.locking import NamedLocks
 from vssemu.array.pool import Pool
 from vssemu.array.rows import LunRow
+from vssemu.array.space import Space
 from vssemu.array.tables import Tables
 from vssemu.array.views import Views
 from vssemu.faults import FaultPoints
+from vssemu.vss.array import LunState
 from vssemu.vss.engine import Backing, Engine
-from vssemu.vss.errors import ObjectNotFound
+from vssemu.vss.errors import InsufficientStorage, ObjectNotFound
 from vssemu.vss.fabric import Target
 from vssemu.vss.identity import Initiator, LunId
 
@@ -29,16 +31,31 @@ class ArrayTarget(Target, Protocol):
         """
         ...
 
+    async def revoke(self, lun: LunId, backings: Sequence[Backing]) -> None:
+        """Cut off all devices over a LUN's files, whoever has them: their I/O fails from then on.
+
+        The LUN stays published, so that whoever had it can give it back.
+        """
+        ...
+
     async def discard(self, lun: LunId, backing: Backing) -> None:
         """Forget a file of a LUN that is about to be removed."""
         ...
 
 
 class ScratchEngine(Engine, Protocol):
-    """An engine that can tell whether a copy has a scratch clone."""
+    """An engine that can tell what a copy has, and take it away."""
 
     async def has_scratch(self, lun: LunId) -> bool:
         """Tell whether there is one now."""
+        ...
+
+    async def extents(self, lun: LunId) -> int:
+        """Return how many extents a LUN has, without a walk over them."""
+        ...
+
+    async def empty(self, lun: LunId) -> None:
+        """Free the bytes of a copy and its scratch clone at once; the files stay, empty."""
         ...
 
 
@@ -51,6 +68,7 @@ class Core:
 
     journal: Journal
     pool: Pool
+    space: Space
     engine: ScratchEngine
     target: ArrayTarget
     views: Views = field(default_factory=Views)
@@ -70,6 +88,10 @@ class Core:
         except FileNotFoundError:
             return ()
         return await self.target.users(lun.id, backings, initiator)
+
+    async def revoke(self, lun: LunRow) -> None:
+        """Make all I/O on a LUN and its scratch clone fail, whoever has them."""
+        await self.target.revoke(lun.id, await self._backings(lun))
 
     async def _backings(self, lun: LunRow) -> list[Backing]:
         backings = [await self.engine.activate(lun.id, writable=True)]
@@ -99,6 +121,16 @@ def existing(tables: Tables, lun: LunId) -> LunRow:
             f"there is no LUN {lun}", item=lun, hint="list the LUNs to see their ids"
         )
     return row
+
+
+def refuse_ended(row: LunRow) -> None:
+    """Raise InsufficientStorage for a copy whose data are gone."""
+    if row.state is LunState.ENDED:
+        raise InsufficientStorage(
+            f"LUN {row.id} was ended: the pool had no room left for its data, which are gone",
+            item=row.id,
+            hint="delete it, make room in the pool and take a new shadow copy",
+        )
 
 
 def visible(tables: Tables, lun: LunId, initiator: Initiator) -> LunRow:

@@ -14,16 +14,19 @@ Source: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#prag
 """
 
 import contextlib
+import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
+import structlog
 import trio
 
 from vssemu.array.schema import FILE_NAME, bring_up_to_date
 from vssemu.array.tables import Tables
+from vssemu.linux import fallocate
 from vssemu.vss.errors import Fail, InsufficientStorage
 
 P = ParamSpec("P")
@@ -31,7 +34,12 @@ R = TypeVar("R")
 
 Work = Callable[Concatenate[Tables, P], R]
 
+ROOM: Final = 8 << 20
+"""Bytes set aside for each of the journal's two files; SQLite carries its log over at 4 MiB."""
+
 _BUSY_SECONDS: Final = 10.0
+
+logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Journal:
@@ -110,10 +118,27 @@ def open_journal(directory: Path) -> Journal:
             connection.execute(
                 "INSERT OR IGNORE INTO array VALUES (1, ?, 0)", (secrets.token_hex(16),)
             )
+            _keep_room(path)
             return Journal(connection, path)
         except BaseException:
             connection.close()
             raise
+
+
+def _keep_room(path: Path) -> None:
+    """Set space aside for the journal: it must be written when nothing else can be.
+
+    The log of changes begins anew in the same file when it was carried over, so it never needs
+    more than this.
+    """
+    for name in (path, path.with_name(f"{path.name}-wal")):
+        descriptor = os.open(name, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fallocate.allocate(descriptor, ROOM, keep_size=True)
+        except OSError as error:
+            logger.warning("no_room_kept", path=str(name), error=str(error))
+        finally:
+            os.close(descriptor)
 
 
 def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:

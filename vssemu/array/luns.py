@@ -1,6 +1,6 @@
 """The administrator's work on LUNs: create, delete, extend, list."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -64,6 +64,7 @@ class Luns:
             await self.undo_create(lun, operation)
             raise
         logger.info("lun_created", lun=lun, size=size)
+        await self._warn_if_promised_too_much()
         return await self._listed(row)
 
     async def undo_create(self, lun: LunId, operation: int) -> None:
@@ -97,7 +98,6 @@ class Luns:
                 raise InvalidArgument(
                     f"LUN {lun} has {row.size} bytes and cannot shrink to {size}", item=lun
                 )
-            refuse_if_being_copied(tables, row)
             return tables.begin(OperationKind.EXTEND, lun, size=size)
 
         async with self._core.luns.holding(lun):
@@ -105,6 +105,7 @@ class Luns:
             row = await self.finish_extension(lun, size, operation)
         self._core.views.changed(*row.masked_to)
         logger.info("lun_extended", lun=lun, size=size)
+        await self._warn_if_promised_too_much()
         return await self._listed(row)
 
     async def finish_extension(self, lun: LunId, size: int, operation: int) -> LunRow:
@@ -130,9 +131,37 @@ class Luns:
 
     async def pool_status(self) -> PoolStatus:
         """Return the pool's figures."""
+        core = self._core
         luns = await self.inventory()
-        allocated = sum(lun.allocated for lun in luns)
-        return self._core.pool.status(allocated=allocated, luns=len(luns))
+        with storage("look at pool", str(core.pool.directory)):
+            room = core.pool.room()
+            ballast = core.space.held()
+        return PoolStatus(
+            directory=str(core.pool.directory),
+            image=None if core.pool.image is None else str(core.pool.image),
+            filesystem=core.pool.filesystem,
+            size=room.size,
+            free=room.free,
+            allocated=sum(lun.allocated for lun in luns),
+            needed=core.space.needed(room),
+            ballast=ballast,
+            provisioned=_provisioned(luns),
+            luns=len(luns),
+            ended=sum(lun.state is LunState.ENDED for lun in luns),
+            condition=core.space.condition,
+        )
+
+    async def _warn_if_promised_too_much(self) -> None:
+        """Log that the LUNs could hold more than the pool: thin, and allowed."""
+        room = self._core.pool.room()
+        provisioned = _provisioned(await self._core.journal.read(Tables.luns))
+        if provisioned > room.size:
+            logger.warning(
+                "pool_overcommitted",
+                provisioned=provisioned,
+                size=room.size,
+                hint="writes to LUNs fail when all of them are written in full",
+            )
 
     async def _listed(self, row: LunRow) -> ArrayLun:
         return await listed(self._core, row)
@@ -147,6 +176,17 @@ async def listed(core: Core, row: LunRow) -> ArrayLun:
     return row.listed(usage.allocated)
 
 
+def _provisioned(luns: Iterable[LunRow | ArrayLun]) -> int:
+    """Return the bytes that LUNs in their own right could hold; snapshots are ended before."""
+    return sum(lun.size for lun in luns if is_own(lun))
+
+
+def is_own(lun: LunRow | ArrayLun) -> bool:
+    """Tell whether a LUN is one in its own right, which is never ended for want of room."""
+    is_free = lun.state in {LunState.READY, LunState.INDEPENDENT}
+    return is_free or lun.kind is LunKind.PLEX
+
+
 def check_size(size: int) -> None:
     """Raise InvalidArgument unless a LUN can have so many bytes."""
     if size % GRANULE or not GRANULE <= size <= LARGEST:
@@ -155,18 +195,6 @@ def check_size(size: int) -> None:
             item=str(size),
             hint="give a multiple of 1 MiB, from 1 MiB to 64 TiB",
         )
-
-
-def refuse_if_being_copied(tables: Tables, row: LunRow) -> None:
-    """Raise BadState while a snapshot set that includes the LUN is being made."""
-    for copy in tables.copies_of(row.id):
-        group = None if copy.set_id is None else tables.snapshot_set(copy.set_id)
-        if group is not None and group.state in {SetState.PREPARING, SetState.PREPARED}:
-            raise BadState(
-                f"LUN {row.id} is being copied for snapshot set {group.id}",
-                item=row.id,
-                hint="wait for the end of the creation",
-            )
 
 
 async def refuse_if_used(core: Core, row: LunRow, initiator: Initiator | None = None) -> None:
@@ -195,7 +223,7 @@ def begin_deletion(tables: Tables, lun: LunId, call: LunCall) -> LunRow:
             item=lun,
             hint="mask it there first",
         )
-    if copies := tables.copies_of(lun):
+    if copies := [copy for copy in tables.copies_of(lun) if not _stands_alone(tables, copy)]:
         raise BadState(
             f"LUN {lun} is the parent of {', '.join(copy.id for copy in copies)}",
             item=lun,
@@ -203,6 +231,13 @@ def begin_deletion(tables: Tables, lun: LunId, call: LunCall) -> LunRow:
         )
     tables.set_lun_state(lun, state)
     return row
+
+
+def _stands_alone(tables: Tables, copy: LunRow) -> bool:
+    """Tell whether a copy needs its origin no more: a full one whose creation is over."""
+    group = None if copy.set_id is None else tables.snapshot_set(copy.set_id)
+    is_made = group is None or group.state is SetState.HANDED_OUT
+    return copy.kind is LunKind.PLEX and is_made
 
 
 async def finish_deletion(core: Core, lun: LunId) -> None:

@@ -6,6 +6,8 @@
                          namespace alone; a plain directory where there is no image
     DIR/root/luns/naa.…/ one directory a LUN, which spreads LUNs over allocation groups;
                          what is in it belongs to the engine
+    DIR/root/ballast     space that is given up when there is little left; see `space`
+    DIR/ballast          the same on the file system below the image
 
 The image is bound to an autoclear loop device. LUN descriptors that hosts hold keep its file
 system alive after arrayd was killed; the next arrayd finds that device by the image's device
@@ -27,7 +29,6 @@ import structlog
 import trio
 
 from vssemu.linux import filesystems, fsxattr, locks, loop, mount, reflink
-from vssemu.vss.array import PoolStatus
 from vssemu.vss.errors import BadState, Fail
 from vssemu.vss.identity import LunId
 
@@ -49,6 +50,19 @@ _PAUSE: Final = 0.02
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """What a pool can hold and what of that is left, in bytes.
+
+    An image is sparse: of its free bytes, only as many are there as the file system below has.
+    below: what that one has left, when it is less than the image has free; else None.
+    """
+
+    size: int
+    free: int
+    below: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Pool:
     """An open pool. root: where its files are, in this mount namespace."""
 
@@ -62,23 +76,15 @@ class Pool:
         """The directory of the LUNs' directories."""
         return self.root / "luns"
 
-    def free_bytes(self) -> int:
-        """Return the bytes that can still be written."""
+    def room(self) -> Room:
+        """Return what is left; costs microseconds. Raises OSError."""
         facts = os.statvfs(self.luns)
-        return facts.f_bavail * facts.f_frsize
-
-    def status(self, *, allocated: int, luns: int) -> PoolStatus:
-        """Return the pool's figures; allocated: bytes given to LUNs, luns: their number."""
-        facts = os.statvfs(self.luns)
-        return PoolStatus(
-            directory=str(self.directory),
-            image=None if self.image is None else str(self.image),
-            filesystem=self.filesystem,
-            size=facts.f_blocks * facts.f_frsize,
-            free=facts.f_bavail * facts.f_frsize,
-            allocated=allocated,
-            luns=luns,
-        )
+        size, free = facts.f_blocks * facts.f_frsize, facts.f_bavail * facts.f_frsize
+        below = None if self.image is None else _left_below(self.image)
+        if below is None or below >= free:
+            return Room(size=size, free=free)
+        used = size - facts.f_bfree * facts.f_frsize
+        return Room(size=used + below, free=below, below=below)
 
     def remove_unknown(self, known: Collection[LunId]) -> list[str]:
         """Remove the directories of LUNs that are not among these; return their names."""
@@ -160,6 +166,15 @@ def _make_ready(pool: Pool) -> None:
             fsxattr.set_cow_extent_size(directory, one_block)
         finally:
             os.close(directory)
+
+
+def _left_below(image: Path) -> int | None:
+    """Return the bytes left for the holes of an image; None when it has none."""
+    image_facts = image.stat()
+    if image_facts.st_blocks * 512 >= image_facts.st_size:
+        return None
+    facts = os.statvfs(image.parent)
+    return facts.f_bavail * facts.f_frsize
 
 
 def _type(directory: Path) -> str:

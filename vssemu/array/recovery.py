@@ -9,6 +9,7 @@ set preparing or prepared           undone
 set committed, in this boot         settled
 set committed, before a reboot      undone: its clones may not have reached the disk
 LUN deleting                        finished
+LUN ended, or a copy without bytes  its bytes are taken away, once the masks are published
 files of unknown LUNs               removed
 """
 
@@ -17,6 +18,7 @@ import trio
 
 from vssemu.array.border import storage
 from vssemu.array.core import Core
+from vssemu.array.ending import Endings
 from vssemu.array.luns import Luns, finish_deletion
 from vssemu.array.masking import Masking
 from vssemu.array.rows import OperationKind, OperationRow
@@ -28,7 +30,7 @@ from vssemu.vss.errors import VssError
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-async def recover(core: Core, luns: Luns, masking: Masking, sets: Sets) -> None:
+async def recover(core: Core, luns: Luns, masking: Masking, sets: Sets, endings: Endings) -> None:
     """Leave journal, pool and fabric as if nothing had been interrupted. Raises VssError."""
     operations = await core.journal.read(Tables.operations)
     for operation in operations:
@@ -38,6 +40,9 @@ async def recover(core: Core, luns: Luns, masking: Masking, sets: Sets) -> None:
         await finish_deletion(core, row.id)
     await _remove_unknown(core)
     await _publish_all(core)
+    await endings.note_empty()
+    for row in await core.journal.read(Tables.luns_in_state, LunState.ENDED):
+        await endings.finish(row)
     for operation in operations:
         if operation.kind is OperationKind.WITHDRAW:
             await _finish_withdrawal(core, masking, operation)

@@ -77,13 +77,17 @@ class LunRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SetRow:
-    """A snapshot set. boot: the machine's boot in which it was committed."""
+    """A snapshot set.
+
+    boot: the machine's boot in which it was committed. auto_release: ends with its requester.
+    """
 
     id: SnapshotSetId
     owner: Initiator
     kind: LunKind
     state: SetState
     boot: str | None = None
+    auto_release: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

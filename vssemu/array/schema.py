@@ -63,6 +63,11 @@ STEPS: Final = (
     ALTER TABLE luns ADD COLUMN attributes INTEGER NOT NULL DEFAULT 0
         CHECK (attributes BETWEEN 0 AND 15);
     """,
+    # Sets that end with their requester go first when room gets scarce.
+    """
+    ALTER TABLE sets ADD COLUMN auto_release INTEGER NOT NULL DEFAULT 0
+        CHECK (auto_release IN (0, 1));
+    """,
 )
 
 

@@ -61,10 +61,19 @@ class InitiatorService:
         return await self._array.sets.can_copy(self._initiator, luns, kind)
 
     async def prepare(
-        self, caller: Caller, set_id: SnapshotSetId, luns: list[LunId], kind: LunKind
+        self,
+        caller: Caller,
+        set_id: SnapshotSetId,
+        luns: list[LunId],
+        kind: LunKind,
+        auto_release: bool,
     ) -> None:
         """Take LUNs into a set."""
-        await _whole(self._array.sets.prepare(self._initiator, set_id, luns, kind))
+        await _whole(
+            self._array.sets.prepare(
+                self._initiator, set_id, luns, kind, auto_release=auto_release
+            )
+        )
 
     async def finish_prepare(self, caller: Caller, set_id: SnapshotSetId) -> None:
         """Make a set ready to commit."""

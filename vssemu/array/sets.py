@@ -12,19 +12,20 @@ Between `finish_prepare` and `commit` nothing is waited for but this: a set comm
 any lock but its own.
 """
 
-import uuid
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Final
 
 import structlog
 import trio
 
+from vssemu.array.ahead import Ahead
 from vssemu.array.border import storage
-from vssemu.array.core import Core, visible
+from vssemu.array.core import Core, refuse_ended, visible
 from vssemu.array.luns import finish_deletion
 from vssemu.array.rows import LunRow, SetRow, SetState
 from vssemu.array.tables import Tables
+from vssemu.linux.processes import boot_id
 from vssemu.vss.array import LunKind, LunState
 from vssemu.vss.engine import CopyPair, Prepared
 from vssemu.vss.errors import (
@@ -34,7 +35,6 @@ from vssemu.vss.errors import (
     MaximumNumberOfSnapshotsReached,
     ObjectNotFound,
     ProviderVeto,
-    VolumeNotSupported,
     VssError,
 )
 from vssemu.vss.identity import Initiator, LunId, SnapshotSetId
@@ -50,11 +50,12 @@ HOLD_LIMIT: Final = 3.0
 """Seconds that copies may take while writes are held; the documented 10 s are for all of it."""
 
 PREPARE_SECONDS: Final = 600.0
-RESERVE: Final = 64 << 20
-"""Bytes that the pool must have free before a copy is begun: an origin's first writes."""
 
 _UNFINISHED: Final = (SetState.PREPARING, SetState.PREPARED, SetState.COMMITTED)
 _COMMITTED: Final = (SetState.COMMITTED, SetState.SETTLED)
+_UNCLAIMED: Final = frozenset(
+    {LunState.PREPARED, LunState.COMMITTED, LunState.ENDED, LunState.DELETING}
+)
 _ABORTABLE: Final = (*_UNFINISHED, SetState.SETTLED)
 
 
@@ -63,9 +64,11 @@ class Sets:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.ahead = Ahead()
         self._prepared: dict[SnapshotSetId, Prepared] = {}
         self._preparing: dict[SnapshotSetId, trio.CancelScope] = {}
         self._committed: set[SnapshotSetId] = set()
+        self._given_up: set[SnapshotSetId] = set()
         # A commit must find a thread whatever else is going on.
         self._commits = trio.CapacityLimiter(64)
         self._boot = boot_id()
@@ -78,8 +81,7 @@ class Sets:
                 _source(tables, lun, owner, None)
 
         try:
-            self._refuse_kind(kind)
-            self._refuse_full_pool()
+            _refuse_kind(kind)
             await self._core.journal.read(check)
         except VssError as error:
             logger.info("cannot_copy", initiator=owner, luns=list(luns), reason=str(error))
@@ -87,21 +89,42 @@ class Sets:
         return bool(luns)
 
     async def prepare(
-        self, owner: Initiator, set_id: SnapshotSetId, luns: Sequence[LunId], kind: LunKind
+        self,
+        owner: Initiator,
+        set_id: SnapshotSetId,
+        luns: Sequence[LunId],
+        kind: LunKind,
+        *,
+        auto_release: bool = False,
     ) -> None:
         """Take LUNs into a set, which the first call begins; one in the set already stays.
 
-        Raises ObjectNotFound for a LUN that the owner does not see, BadState, VolumeNotSupported
-        for a kind that no engine here makes, ProviderVeto for a LUN in another creation,
-        MaximumNumberOfSnapshotsReached, InsufficientStorage.
+        Full copies are begun, and go on until `finish_prepare` has waited for them.
+        auto_release: the set ends with its requester; when room gets scarce it goes first.
+        Whether there is room is seen by `finish_prepare`, whose answer may tell it.
+        Raises ObjectNotFound for a LUN that the owner does not see, BadState, InvalidArgument,
+        ProviderVeto for a LUN in another creation, MaximumNumberOfSnapshotsReached.
         """
-        self._refuse_kind(kind)
-        self._refuse_full_pool()
+        _refuse_kind(kind)
         if not luns:
             raise InvalidArgument(f"no LUN was named for set {set_id}", item=str(set_id))
         await self._drop_leftovers(owner, set_id)
         async with self._core.sets.holding(str(set_id)), self._core.luns.holding(*luns):
-            await self._core.journal.change(_take, owner, set_id, luns, kind, self._engine_name)
+            begun = SetRow(
+                id=set_id,
+                owner=owner,
+                kind=kind,
+                state=SetState.PREPARING,
+                auto_release=auto_release,
+            )
+            rows = await self._core.journal.change(_take, begun, luns, self._engine_name)
+            if kind is LunKind.PLEX and rows:
+                self.ahead.start(set_id, partial(self._copy_ahead, _pairs(rows)))
+
+    async def _copy_ahead(self, pairs: Sequence[CopyPair]) -> None:
+        with storage("copy for set", ", ".join(pair.source for pair in pairs)):
+            await self._refuse_full_pool([pair.source for pair in pairs])
+            await self._core.engine.begin(pairs, LunKind.PLEX)
 
     async def finish_prepare(self, owner: Initiator, set_id: SnapshotSetId) -> None:
         """Make the set's copies ready; returns when they can be committed. Cancellable.
@@ -110,7 +133,10 @@ class Sets:
         would hold writes for too long.
         """
         async with self._core.sets.holding(str(set_id)):
+            self._refuse_given_up(set_id)
             rows = await self._core.journal.read(_members, owner, set_id, SetState.PREPARING)
+            # Full copies have had their room since they were begun.
+            await self._refuse_full_pool(())
             with trio.CancelScope() as scope:
                 self._preparing[set_id] = scope
                 try:
@@ -118,13 +144,15 @@ class Sets:
                 finally:
                     del self._preparing[set_id]
             if scope.cancelled_caught:
+                self._refuse_given_up(set_id)
                 raise BadState(f"snapshot set {set_id} was aborted", item=str(set_id))
             self._prepared[set_id] = prepared
             await self._core.journal.change(Tables.set_set_state, set_id, SetState.PREPARED)
 
     async def _prepare_copies(self, set_id: SnapshotSetId, rows: Sequence[LunRow]) -> Prepared:
-        deadline = trio.current_time() + PREPARE_SECONDS
         try:
+            await self.ahead.finish(set_id)
+            deadline = trio.current_time() + PREPARE_SECONDS
             with storage("prepare copies of set", str(set_id)):
                 prepared = await self._core.engine.prepare(_pairs(rows), rows[0].kind, deadline)
         except trio.TooSlowError as error:
@@ -152,6 +180,7 @@ class Sets:
         the array that may have cost the answer to the first.
         """
         async with self._core.sets.holding(str(set_id)):
+            self._refuse_given_up(set_id)
             group = await self._core.journal.read(_owned, owner, set_id)
             if group.state in _COMMITTED and set_id not in self._committed:
                 # Committed before a restart, and the answer was lost: it is asked again.
@@ -162,10 +191,15 @@ class Sets:
             self._committed.add(set_id)
             try:
                 with storage("commit snapshot set", str(set_id)):
-                    await trio.to_thread.run_sync(
+                    sizes = await trio.to_thread.run_sync(
                         self._core.engine.commit, prepared, limiter=self._commits
                     )
-                rows = await self._core.journal.change_quickly(_commit, owner, set_id, self._boot)
+                taken = [
+                    (pair.target, size) for pair, size in zip(prepared.pairs, sizes, strict=True)
+                ]
+                rows = await self._core.journal.change_quickly(
+                    _commit, owner, set_id, self._boot, taken
+                )
             except Exception:
                 await self._remove(set_id)
                 raise
@@ -203,6 +237,7 @@ class Sets:
             await self._core.engine.settle(prepared)
         await self._core.journal.change(Tables.set_set_state, group.id, SetState.SETTLED)
         self._prepared.pop(group.id, None)
+        await self.ahead.end(group.id)
         logger.info("set_settled", set=str(group.id), luns=[row.id for row in rows])
 
     async def copies_of(
@@ -211,7 +246,8 @@ class Sets:
         """Return the records of the set's copies, one a source and in their order.
 
         From then on the copies are in other hands, and abort leaves them alone.
-        Raises ObjectNotFound, also for a source of which the set has no copy; BadState.
+        Raises ObjectNotFound, also for a source of which the set has no copy; BadState;
+        InsufficientStorage when one was ended before anybody had it.
         """
 
         def hand_out(tables: Tables) -> list[LunInformation]:
@@ -219,6 +255,7 @@ class Sets:
             for source in sources:
                 if source not in copies:
                     raise ObjectNotFound(f"set {set_id} has no copy of LUN {source}", item=source)
+                refuse_ended(copies[source])
             tables.set_set_state(set_id, SetState.HANDED_OUT)
             return [copies[source].information for source in sources]
 
@@ -231,6 +268,7 @@ class Sets:
 
         Ends a preparation that is under way.
         """
+        self._given_up.discard(set_id)
         group = await self._core.journal.read(Tables.snapshot_set, set_id)
         if group is None or group.owner != owner:
             return
@@ -241,6 +279,19 @@ class Sets:
             if group is not None and group.state in _ABORTABLE:
                 await self._remove(set_id)
                 logger.info("set_aborted", set=str(set_id), state=group.state.value)
+
+    async def give_up(self, set_id: SnapshotSetId) -> None:
+        """Drop a set that is not committed, for want of room; its owner is told that."""
+        self._given_up.add(set_id)
+        if (scope := self._preparing.get(set_id)) is not None:
+            scope.cancel()
+        async with self._core.sets.holding(str(set_id)):
+            group = await self._core.journal.read(Tables.snapshot_set, set_id)
+            if group is not None and group.state in {SetState.PREPARING, SetState.PREPARED}:
+                logger.warning("set_given_up", set=str(set_id), owner=group.owner)
+                await self._remove(set_id)
+            else:
+                self._given_up.discard(set_id)
 
     async def recover(self) -> None:
         """Bring the sets of an earlier run to their end, before anybody is served.
@@ -262,6 +313,7 @@ class Sets:
                 await self.abort(owner, group.id)
 
     async def _remove(self, set_id: SnapshotSetId) -> None:
+        await self.ahead.end(set_id)
         prepared = self._prepared.pop(set_id, None)
         self._committed.discard(set_id)
         going = await self._core.journal.change(_begin_removal, set_id)
@@ -275,29 +327,31 @@ class Sets:
     def _engine_name(self) -> str:
         return self._core.engine.name
 
-    def _refuse_kind(self, kind: LunKind) -> None:
-        if kind is not LunKind.DIFFERENTIAL:
-            raise VolumeNotSupported(
-                f"the engine {self._engine_name} makes no copies of kind {kind.value}",
-                item=kind.value,
-                hint="ask for differential copies",
-            )
+    async def _refuse_full_pool(self, sources: Sequence[LunId]) -> None:
+        """Raise InsufficientStorage when the pool could not keep copies.
 
-    def _refuse_full_pool(self) -> None:
+        sources: of full copies, which take as much as these have.
+        """
         with storage("look at pool", str(self._core.pool.directory)):
-            free = self._core.pool.free_bytes()
-        if free < RESERVE:
+            usages = [await self._core.engine.usage(lun) for lun in sources]
+            self._core.space.refuse_unless_room(sum(usage.allocated for usage in usages))
+
+    def _refuse_given_up(self, set_id: SnapshotSetId) -> None:
+        if set_id in self._given_up:
             raise InsufficientStorage(
-                f"the pool has {free} bytes free, a copy wants {RESERVE} at least",
-                item=str(self._core.pool.directory),
+                f"snapshot set {set_id} was given up: the pool had no room left for it",
+                item=str(set_id),
                 hint="delete LUNs or shadow copies, or give the pool more space",
             )
 
 
-def boot_id() -> str:
-    """Return what tells this boot of the machine from all others."""
-    text = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
-    return str(uuid.UUID(text.strip()))
+def _refuse_kind(kind: LunKind) -> None:
+    if kind is LunKind.BASE:
+        raise InvalidArgument(
+            "a copy is differential or a plex, not base",
+            item=kind.value,
+            hint="ask for one of the two",
+        )
 
 
 def _pairs(rows: Iterable[LunRow]) -> tuple[CopyPair, ...]:
@@ -352,33 +406,41 @@ def _source(tables: Tables, lun: LunId, owner: Initiator, set_id: SnapshotSetId 
 
 def _take(
     tables: Tables,
-    owner: Initiator,
-    set_id: SnapshotSetId,
+    begun: SetRow,
     luns: Sequence[LunId],
-    kind: LunKind,
     engine: str,
-) -> None:
-    group = tables.snapshot_set(set_id) or tables.add_set(
-        SetRow(id=set_id, owner=owner, kind=kind, state=SetState.PREPARING)
-    )
-    members = _members(tables, owner, set_id, SetState.PREPARING)
-    if group.kind is not kind:
+) -> list[LunRow]:
+    """Write down the copies that are to be; return those that the set did not have."""
+    group = tables.snapshot_set(begun.id) or tables.add_set(begun)
+    members = _members(tables, begun.owner, begun.id, SetState.PREPARING)
+    if group.kind is not begun.kind:
         raise BadState(
-            f"snapshot set {set_id} has copies of kind {group.kind.value}", item=str(set_id)
+            f"snapshot set {begun.id} has copies of kind {group.kind.value}", item=str(begun.id)
         )
     taken = {row.origin for row in members}
-    position = len(members)
+    new: list[LunRow] = []
     for lun in luns:
         if lun not in taken:
-            tables.add_copy(_source(tables, lun, owner, set_id), group, engine, position)
+            source = _source(tables, lun, begun.owner, begun.id)
+            new.append(tables.add_copy(source, group, engine, len(members) + len(new)))
             taken.add(lun)
-            position += 1
+    return new
 
 
-def _commit(tables: Tables, owner: Initiator, set_id: SnapshotSetId, boot: str) -> list[LunRow]:
+def _commit(
+    tables: Tables,
+    owner: Initiator,
+    set_id: SnapshotSetId,
+    boot: str,
+    taken: Sequence[tuple[LunId, int]],
+) -> list[LunRow]:
+    """Note that a set is committed. taken: its copies with their sizes in bytes."""
     rows = _members(tables, owner, set_id, SetState.PREPARED)
     for row in rows:
         tables.set_lun_state(row.id, after(row.state, LunCall.COMMIT, item=row.id))
+    for lun, size in taken:
+        # The source may have grown since the copy was begun.
+        tables.set_lun_size(lun, size)
     tables.set_set_state(set_id, SetState.COMMITTED, boot=boot)
     tables.inherit_flags(set_id)
     return rows
@@ -388,7 +450,7 @@ def _begin_removal(tables: Tables, set_id: SnapshotSetId) -> list[LunId]:
     """Write down that all copies of a set that nobody has claimed are going."""
     going = []
     for row in tables.luns_of_set(set_id):
-        if row.state in {LunState.PREPARED, LunState.COMMITTED, LunState.DELETING}:
+        if row.state in _UNCLAIMED:
             tables.set_lun_state(row.id, after(row.state, LunCall.ABORT, item=row.id))
             going.append(row.id)
     tables.forget_empty_set(set_id)

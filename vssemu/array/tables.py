@@ -16,6 +16,7 @@ from vssemu.vss.identity import Initiator, LunId, SnapshotSetId
 
 _LUN: Final = "id, serial, size, kind, engine, state, origin, set_id, position, claimed_by"
 _MASKS: Final = "(SELECT group_concat(initiator, '/') FROM masks WHERE lun = id)"
+_SET: Final = "id, owner, kind, state, boot, auto_release"
 _SELECT_LUN: Final = f"SELECT {_LUN}, {_MASKS} FROM luns"
 
 
@@ -151,6 +152,8 @@ class Tables:
         if row is None:
             return
         self._run("INSERT OR IGNORE INTO retired VALUES (?, ?)", row.id, row.serial)
+        # A full copy outlives its origin.
+        self._run("UPDATE luns SET origin = NULL WHERE origin = ?", lun)
         self._run("DELETE FROM luns WHERE id = ?", lun)
         if row.set_id is not None:
             self.forget_empty_set(row.set_id)
@@ -196,7 +199,7 @@ class Tables:
         return [row for row in found if row.state in wanted]
 
     def _sets(self, where: str, *values: str) -> list[SetRow]:
-        rows = self._run(f"SELECT id, owner, kind, state, boot FROM sets {where}", *values)
+        rows = self._run(f"SELECT {_SET} FROM sets {where}", *values)
         return [
             SetRow(
                 id=SnapshotSetId(UUID(set_id)),
@@ -204,19 +207,21 @@ class Tables:
                 kind=LunKind(kind),
                 state=SetState(state),
                 boot=boot,
+                auto_release=bool(auto_release),
             )
-            for set_id, owner, kind, state, boot in rows
+            for set_id, owner, kind, state, boot, auto_release in rows
         ]
 
     def add_set(self, row: SetRow) -> SetRow:
         """Write a new set and return it."""
         self._run(
-            "INSERT INTO sets (id, owner, kind, state, boot) VALUES (?, ?, ?, ?, ?)",
+            f"INSERT INTO sets ({_SET}) VALUES (?, ?, ?, ?, ?, ?)",
             str(row.id),
             row.owner,
             row.kind.value,
             row.state.value,
             row.boot,
+            int(row.auto_release),
         )
         return row
 

@@ -2,7 +2,7 @@
 
 Drives the array in the initiator role, over the host's own socket. Owns the life of the one
 set that this host is creating; everything else (LUNs, copies, what is claimed) is known by the
-array, so a call on LUNs needs no memory. Refuses: plexes, client-accessible contexts, resync.
+array, so a call on LUNs needs no memory. Refuses: client-accessible contexts, resync.
 
 A call out of order tidies up: the set is aborted. Errors of the array come out as provider
 codes; those that providers may not use, and an array that does not answer, as a veto.
@@ -102,7 +102,7 @@ class ArrayProvider:
                 if not all(_is_own(own, lun.information) for lun in luns):
                     return refused
                 names = list(dict.fromkeys(_name(lun) for lun in luns))
-                possible = await array.call(api.can_copy, names, LunKind.DIFFERENTIAL)
+                possible = await array.call(api.can_copy, names, _kind(context))
         except (OSError, RpcError) as error:
             # A passing cause is no error here: the answer is that it cannot be done now.
             logger.warning("array_does_not_answer", socket=self._socket, error=str(error))
@@ -127,7 +127,7 @@ class ArrayProvider:
             raise ProviderFailure(
                 Hresult.VSS_E_UNSUPPORTED_CONTEXT,
                 f"BeginPrepareSnapshot({snapshot_id}): the array makes no copies for the context"
-                f" 0x{context & 0xFFFF_FFFF:08x}; ask for a differential copy",
+                f" 0x{context & 0xFFFF_FFFF:08x}; ask for one that is not client-accessible",
             )
         current = self._current
         if current is None or current.id != set_id:
@@ -138,8 +138,9 @@ class ArrayProvider:
         state = await self._legal(current, SetCall.BEGIN_PREPARE)
         fresh = list(dict.fromkeys(_name(lun) for lun in luns if _name(lun) not in current.luns))
         if fresh:
+            kept = bool(context & int(Attribute.NO_AUTO_RELEASE))
             async with self._translated() as array:
-                await array.call(api.prepare, set_id, fresh, LunKind.DIFFERENTIAL)
+                await array.call(api.prepare, set_id, fresh, _kind(context), auto_release=not kept)
             current.luns += fresh
         current.state = state
         return luns
@@ -382,7 +383,12 @@ def _is_doable(context: int) -> bool:
             Hresult.E_INVALIDARG,
             f"context 0x{context & 0xFFFF_FFFF:08x}: DIFFERENTIAL and PLEX exclude each other",
         )
-    return not context & int(Attribute.PLEX | Attribute.CLIENT_ACCESSIBLE)
+    return not context & int(Attribute.CLIENT_ACCESSIBLE)
+
+
+def _kind(context: int) -> LunKind:
+    """Return the kind of copies for a context; without a word of it: differential."""
+    return LunKind.PLEX if context & Attribute.PLEX else LunKind.DIFFERENTIAL
 
 
 def _name(lun: Lun) -> LunId:

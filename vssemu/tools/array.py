@@ -10,10 +10,23 @@ from vssemu.lab.lab import Lab
 from vssemu.tools.lab import name_option
 from vssemu.tools.naming import LUN, SIZE
 from vssemu.tools.output import emit_json, emit_table, json_option, size_text
-from vssemu.vss.array import ArrayLun
+from vssemu.vss.array import ArrayLun, PoolCondition, PoolStatus
 from vssemu.vss.identity import Initiator, LunId
 
 lun_argument = click.argument("lun_id", metavar="ID", type=LUN)
+
+
+_CONDITIONS = {
+    PoolCondition.AMPLE: "ample",
+    PoolCondition.LOW: "low: snapshots end, none is made",
+    PoolCondition.STARVED: "starved: no snapshot is left to end, writes to LUNs may fail",
+}
+
+
+def _promised(status: PoolStatus) -> str:
+    text = size_text(status.provisioned)
+    is_too_much = status.provisioned > status.size
+    return f"{text}, more than the pool can hold" if is_too_much else text
 
 
 size_argument = click.argument("size", type=SIZE)
@@ -160,7 +173,10 @@ def unmask(lun_id: LunId, host: str, shared: bool, name: str) -> None:
 @name_option
 @json_option
 def status(name: str, as_json: bool) -> None:
-    """Show where the pool is and how full."""
+    """Show where the pool is and how full.
+
+    With less free than needed, snapshots end, so that the LUNs go on: list them by their state.
+    """
     with Lab(name).array() as client:
         found = client.call(api.pool_status)
     if as_json:
@@ -172,7 +188,12 @@ def status(name: str, as_json: bool) -> None:
         ("file system", found.filesystem),
         ("size", size_text(found.size)),
         ("free", size_text(found.free)),
+        ("needed", size_text(found.needed)),
+        ("condition", _CONDITIONS[found.condition]),
+        ("ballast", size_text(found.ballast)),
         ("given to LUNs", size_text(found.allocated)),
+        ("promised to LUNs", _promised(found)),
         ("LUNs", found.luns),
+        ("ended for want of room", found.ended),
     ]
     emit_table(("POOL", name), rows)

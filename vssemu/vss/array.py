@@ -28,6 +28,7 @@ class LunState(Enum):
     mapped nowhere. claimed: surfaced to one host, which alone may give it back: it is
     committed again then. import-failed: surfaced, but the import did not succeed; waits for
     the clean-up verb. independent: broken out of its set, belongs to the administrator.
+    ended: its data are gone, for the pool had no room left for them; waits for its deletion.
     deleting: going.
     """
 
@@ -37,6 +38,7 @@ class LunState(Enum):
     CLAIMED = "claimed"
     IMPORT_FAILED = "import-failed"
     INDEPENDENT = "independent"
+    ENDED = "ended"
     DELETING = "deleting"
 
 
@@ -64,9 +66,28 @@ class ArrayLun:
     information: LunInformation
 
 
+class PoolCondition(Enum):
+    """How a pool stands.
+
+    ample: it has the room that it needs. low: it has less; snapshots end, and none is made.
+    starved: no snapshot is left to end, and the LUNs were promised more than is left: writes
+    to them may fail.
+    """
+
+    AMPLE = "ample"
+    LOW = "low"
+    STARVED = "starved"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PoolStatus:
-    """The pool: bytes in all, free, and given to LUNs; where it lives; its file system."""
+    """The pool: where it lives, its file system, its figures in bytes.
+
+    size: what it can hold. free: what is left of that. allocated: given to LUNs. needed: with
+    less than that left, snapshots are ended. ballast: set aside, given up first.
+    provisioned: what the LUNs could hold; more than `size` is a promise that can fail.
+    luns, ended: how many there are, and how many of them ended for want of room.
+    """
 
     directory: str
     image: str | None
@@ -74,4 +95,9 @@ class PoolStatus:
     size: int
     free: int
     allocated: int
+    needed: int
+    ballast: int
+    provisioned: int
     luns: int
+    ended: int
+    condition: PoolCondition

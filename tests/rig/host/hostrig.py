@@ -229,7 +229,12 @@ class FileArray:
         raise NotSupportedHere("can_copy")
 
     async def prepare(
-        self, caller: Caller, set_id: SnapshotSetId, luns: list[LunId], kind: LunKind
+        self,
+        caller: Caller,
+        set_id: SnapshotSetId,
+        luns: list[LunId],
+        kind: LunKind,
+        auto_release: bool,
     ) -> None:
         raise NotSupportedHere("prepare")
 

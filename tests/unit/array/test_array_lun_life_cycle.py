@@ -12,16 +12,19 @@ LEGAL = {
     | {"RETRACT": "ready", "DELETE": "deleting"},
     "prepared": {"COMMIT": "committed", "ABORT": "deleting"},
     "committed": {"SURFACE": "claimed"}
-    | dict.fromkeys(("ABORT", "RECLAIM", "DELETE"), "deleting"),
+    | dict.fromkeys(("ABORT", "RECLAIM", "DELETE"), "deleting")
+    | {"END": "ended"},
     "claimed": {"UNMASK": "claimed", "MASK": "claimed", "BREAK": "independent"}
     | {"FAIL_IMPORT": "import-failed", "RECLAIM": "deleting", "DELETE": "deleting"}
-    | {"RETRACT": "committed"},
+    | {"RETRACT": "committed", "END": "ended"},
     "import-failed": dict.fromkeys(("MASK", "FAIL_IMPORT", "RETRACT"), "import-failed")
-    | {"RECLAIM": "deleting", "DELETE": "deleting"},
+    | {"RECLAIM": "deleting", "DELETE": "deleting", "END": "ended"},
     "independent": dict.fromkeys(
         ("UNMASK", "MASK", "EXTEND", "COPY", "BREAK", "SHARE", "RETRACT"), "independent"
     )
     | {"DELETE": "deleting"},
+    "ended": dict.fromkeys(("MASK", "FAIL_IMPORT", "RETRACT"), "ended")
+    | dict.fromkeys(("ABORT", "RECLAIM", "DELETE"), "deleting"),
     "deleting": dict.fromkeys(("ABORT", "RECLAIM", "DELETE"), "deleting"),
 }
 

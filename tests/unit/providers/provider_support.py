@@ -32,7 +32,9 @@ def new_snapshot() -> SnapshotId:
 
 @dataclass
 class ArraySet:
+    kind: LunKind
     state: str = "preparing"
+    auto_release: bool = False
     copies: dict[LunId, LunInformation] = field(default_factory=dict)
 
 
@@ -99,13 +101,18 @@ class MemoryArray:
 
     async def can_copy(self, caller: Caller, luns: list[LunId], kind: LunKind) -> bool:
         self._note("can_copy")
-        return self.has_room and kind is LunKind.DIFFERENTIAL
+        return self.has_room and kind is not LunKind.BASE
 
     async def prepare(
-        self, caller: Caller, set_id: SnapshotSetId, luns: list[LunId], kind: LunKind
+        self,
+        caller: Caller,
+        set_id: SnapshotSetId,
+        luns: list[LunId],
+        kind: LunKind,
+        auto_release: bool,
     ) -> None:
         self._note("prepare")
-        self.sets.setdefault(set_id, ArraySet())
+        self.sets.setdefault(set_id, ArraySet(kind=kind, auto_release=auto_release))
         group = self._member(set_id, "preparing")
         for lun in luns:
             assert lun not in group.copies, "a LUN was prepared twice"

@@ -13,7 +13,7 @@ from tests.unit.tools.conftest import SET, Run, lun_information, naa
 from tests.unit.tools.scripted import ScriptedService
 from vssemu.api.array import admin
 from vssemu.lab import paths
-from vssemu.vss.array import ArrayLun, LunKind, LunState, PoolStatus
+from vssemu.vss.array import ArrayLun, LunKind, LunState, PoolCondition, PoolStatus
 from vssemu.vss.errors import BadState
 from vssemu.vss.identity import Initiator
 
@@ -170,9 +170,19 @@ async def test_the_pool_is_shown(array: ScriptedService, vssemu: Run) -> None:
         size=1 << 30,
         free=1 << 29,
         allocated=1 << 28,
+        needed=1 << 26,
+        ballast=1 << 24,
+        provisioned=1 << 31,
         luns=2,
+        ended=1,
+        condition=PoolCondition.STARVED,
     )
     result = await vssemu("array", "pool", "status", "--name", "t1")
-    assert "free           512.0 MiB" in result.stdout
+    rows = {" ".join(line.split()) for line in result.stdout.splitlines()}
+    assert "free 512.0 MiB" in rows
+    assert "promised to LUNs 2.0 GiB, more than the pool can hold" in rows
+    assert "ended for want of room 1" in rows
+    assert "no snapshot is left to end" in result.stdout
     found = json.loads((await vssemu("array", "pool", "status", "--name", "t1", "--json")).stdout)
     assert found["free"] == 1 << 29
+    assert found["condition"] == "starved"

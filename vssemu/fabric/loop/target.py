@@ -28,7 +28,7 @@ from vssemu.fabric.loop.target_bindings import (
 from vssemu.linux.loop import LoopStatus, node
 from vssemu.linux.uevents import BlockMonitor
 from vssemu.vss.engine import Backing
-from vssemu.vss.errors import ObjectNotFound, VolumeInUse
+from vssemu.vss.errors import ObjectNotFound, VolumeInUse, VssError
 from vssemu.vss.identity import Initiator, LunId
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -66,7 +66,14 @@ class LoopTarget:
             while True:
                 await trio.lowlevel.wait_readable(monitor.fileno())
                 if self._drained(monitor):
-                    await self.grants.review()
+                    await self._review()
+
+    async def _review(self) -> None:
+        try:
+            await self.grants.review()
+        except VssError as error:
+            # The store is full, say: what stays given is taken back at the next event.
+            logger.error("grants_not_reviewed", error=str(error))
 
     @staticmethod
     def _drained(monitor: BlockMonitor) -> bool:
@@ -118,6 +125,15 @@ class LoopTarget:
         """
         files = frozenset(FileIdentity.of(backing.descriptor) for backing in backings)
         return await self._users(files, initiator)
+
+    async def revoke(self, lun: LunId, backings: Sequence[Backing]) -> None:
+        """Cut off all devices over a LUN's files, whoever has them; it stays published.
+
+        Raises OSError when one is not cut off.
+        """
+        files = frozenset(FileIdentity.of(backing.descriptor) for backing in backings)
+        for binding in await _bindings(files):
+            await self._cut(lun, binding.number, files)
 
     async def discard(self, lun: LunId, backing: Backing) -> None:
         """Forget a file of a LUN that is about to be removed: its numbers will be another's."""
@@ -224,12 +240,15 @@ class LoopTarget:
         for binding in await _bindings(files):
             owner = self.grants.owner(binding.number)
             if owner in {None, initiator}:
-                logger.warning("device_cut_off", device=str(node(binding.number)), lun=lun)
-                try:
-                    await trio.to_thread.run_sync(cut_off, binding.number, files)
-                except OSError:
-                    if await trio.to_thread.run_sync(is_bound_to, binding.number, files):
-                        raise
+                await self._cut(lun, binding.number, files)
+
+    async def _cut(self, lun: LunId, number: int, files: frozenset[FileIdentity]) -> None:
+        logger.warning("device_cut_off", device=str(node(number)), lun=lun)
+        try:
+            await trio.to_thread.run_sync(cut_off, number, files)
+        except OSError:
+            if await trio.to_thread.run_sync(is_bound_to, number, files):
+                raise
 
 
 async def _bindings(files: frozenset[FileIdentity]) -> list[LoopStatus]:

@@ -10,7 +10,9 @@
        | FAIL_IMPORT
     import-failed --RECLAIM, DELETE--> deleting
 
-RETRACT gives up a claim: the copy may be surfaced once more, by whoever holds its record.
+    committed, claimed, import-failed --END--> ended --ABORT, RECLAIM, DELETE--> deleting
+
+END takes the data of a copy away for want of room. RETRACT gives up a claim: the copy may be surfaced once more, by whoever holds its record.
 Calls that leave the state as it is (UNMASK, MASK, EXTEND, COPY) stand in the table as well:
 what the table lacks is refused. Who may call, and conditions beyond the state (mapped, in
 use, the parent of a copy), are the array's.
@@ -38,6 +40,7 @@ class LunCall(Enum):
     FAIL_IMPORT = "fail the import of"
     BREAK = "break"
     SHARE = "share"
+    END = "end"
     RECLAIM = "reclaim"
     DELETE = "delete"
 
@@ -59,6 +62,7 @@ NEXT: Final[Mapping[LunState, Mapping[LunCall, LunState]]] = {
     },
     LunState.COMMITTED: {
         LunCall.SURFACE: LunState.CLAIMED,
+        LunCall.END: LunState.ENDED,
         LunCall.ABORT: _DELETING,
         LunCall.RECLAIM: _DELETING,
         LunCall.DELETE: _DELETING,
@@ -69,6 +73,7 @@ NEXT: Final[Mapping[LunState, Mapping[LunCall, LunState]]] = {
         LunCall.RETRACT: LunState.COMMITTED,
         LunCall.BREAK: LunState.INDEPENDENT,
         LunCall.FAIL_IMPORT: LunState.IMPORT_FAILED,
+        LunCall.END: LunState.ENDED,
         LunCall.RECLAIM: _DELETING,
         LunCall.DELETE: _DELETING,
     },
@@ -76,6 +81,7 @@ NEXT: Final[Mapping[LunState, Mapping[LunCall, LunState]]] = {
         LunCall.MASK: LunState.IMPORT_FAILED,
         LunCall.RETRACT: LunState.IMPORT_FAILED,
         LunCall.FAIL_IMPORT: LunState.IMPORT_FAILED,
+        LunCall.END: LunState.ENDED,
         LunCall.RECLAIM: _DELETING,
         LunCall.DELETE: _DELETING,
     },
@@ -87,6 +93,14 @@ NEXT: Final[Mapping[LunState, Mapping[LunCall, LunState]]] = {
         LunCall.RETRACT: LunState.INDEPENDENT,
         LunCall.BREAK: LunState.INDEPENDENT,
         LunCall.SHARE: LunState.INDEPENDENT,
+        LunCall.DELETE: _DELETING,
+    },
+    LunState.ENDED: {
+        LunCall.MASK: LunState.ENDED,
+        LunCall.RETRACT: LunState.ENDED,
+        LunCall.FAIL_IMPORT: LunState.ENDED,
+        LunCall.ABORT: _DELETING,
+        LunCall.RECLAIM: _DELETING,
         LunCall.DELETE: _DELETING,
     },
     LunState.DELETING: {
@@ -103,6 +117,7 @@ _HINTS: Final[Mapping[LunState, str]] = {
     LunState.CLAIMED: "it was imported; mask it on the host that did, or break or delete it",
     LunState.IMPORT_FAILED: "its import failed; clean it up on the host that tried",
     LunState.INDEPENDENT: "it was broken out of its set and belongs to the administrator",
+    LunState.ENDED: "its data are gone, for the pool had no room left for them; delete it",
     LunState.DELETING: "it is being deleted",
 }
 
