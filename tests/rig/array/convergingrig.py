@@ -120,9 +120,9 @@ class Bench:
         await self.engine.settle(prepared)
         return target
 
-    def changed(self, one: LunId, other: LunId) -> int:
-        """Return in how many ranges two images differ by address."""
-        with self.image(one).open("rb") as old, self.image(other).open("rb") as new:
+    def changed(self, one: LunId, other: LunId, name: str = IMAGE) -> int:
+        """Return in how many ranges an image and a file of another LUN differ by address."""
+        with self.image(one).open("rb") as old, self.image(other, name).open("rb") as new:
             maps = [fiemap.extents(file.fileno()) for file in (old, new)]
         return len(differing(*maps))
 
