@@ -19,7 +19,6 @@ from vssemu.vss.errors import (
     ObjectNotFound,
     ProviderVeto,
     VolumeInUse,
-    VolumeNotSupported,
     VssError,
 )
 from vssemu.vss.identity import LunId, SnapshotSetId
@@ -79,14 +78,6 @@ async def test_a_lun_named_twice_is_copied_once_and_records_come_in_order(site: 
     asked = [luns[1].id, luns[2].id]
     again = await site.one.call(api.copies_of, set_id, asked)
     assert [origins[naa(record)] for record in again] == asked
-
-
-async def test_full_copies_are_refused(site: Site) -> None:
-    lun = await site.lun(ONE)
-    assert await site.one.call(api.can_copy, [lun.id], DIFFERENTIAL)
-    assert not await site.one.call(api.can_copy, [lun.id], LunKind.PLEX)
-    with pytest.raises(VolumeNotSupported, match="plex"):
-        await site.one.call(api.prepare, new_set(), [lun.id], LunKind.PLEX)
 
 
 async def test_only_the_owner_of_a_lun_copies_it(site: Site) -> None:
@@ -174,8 +165,6 @@ async def test_a_lun_is_in_one_creation_at_a_time(site: Site) -> None:
         await site.two.call(api.prepare, new_set(), [lun.id], DIFFERENTIAL)
     assert refusal.value.hint
     assert not await site.two.call(api.can_copy, [lun.id], DIFFERENTIAL)
-    with pytest.raises(BadState, match="being copied"):
-        await site.call(api.extend_lun, lun.id, 64 * MIB)
     await site.one.call(api.abort, set_id)
     await site.two.copy(lun.id)
 
@@ -466,30 +455,3 @@ async def test_a_withdrawn_lun_whose_device_is_left_is_not_deleted(site: Site) -
             await site.call(api.delete_lun, lun.id)
     await until(lambda: loop.sysfs_facts(number) is None)
     await site.call(api.delete_lun, lun.id)
-
-
-class TestWithManyExtents:
-    """What a hold would have to wait for is known before."""
-
-    @pytest.fixture
-    def pool_size(self) -> int:
-        return 8192 * MIB
-
-    async def test_a_source_in_too_many_pieces_is_refused_before_the_hold(
-        self, site: Site
-    ) -> None:
-        lun = await site.lun(ONE, size=4096 * MIB)
-        descriptor = await site.one.open(lun.id, writable=True)
-        try:
-            # Unwritten extents count as well, and are quickly made.
-            for number in range(310_000):
-                os.posix_fallocate(descriptor, number * 12288, 4096)
-        finally:
-            os.close(descriptor)
-        set_id = new_set()
-        await site.one.call(api.prepare, set_id, [lun.id], DIFFERENTIAL)
-        with pytest.raises(ProviderVeto, match="hold writes for") as refusal:
-            await site.one.call(api.finish_prepare, set_id)
-        assert refusal.value.hint
-        await site.one.call(api.abort, set_id)
-        assert await site.states() == {lun.id: "ready"}

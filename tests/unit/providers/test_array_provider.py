@@ -93,7 +93,7 @@ async def test_a_full_pool_is_unsupported_not_an_error(
 
 
 @pytest.mark.parametrize(
-    "context", [Attribute.PLEX, Context.CLIENT_ACCESSIBLE, Context.CLIENT_ACCESSIBLE_WRITERS]
+    "context", [Context.CLIENT_ACCESSIBLE, Context.CLIENT_ACCESSIBLE_WRITERS]
 )
 async def test_a_context_that_the_array_cannot_do_is_unsupported(
     array: MemoryArray, provider: ArrayProvider, context: Any
@@ -104,6 +104,23 @@ async def test_a_context_that_the_array_cannot_do_is_unsupported(
     )
     assert await code_of(begin) is Hresult.VSS_E_UNSUPPORTED_CONTEXT
     assert array.calls == []
+
+
+@pytest.mark.parametrize(
+    ("context", "kind"),
+    [
+        (Attribute.PLEX | Attribute.TRANSPORTABLE, LunKind.PLEX),
+        (Attribute.DIFFERENTIAL, LunKind.DIFFERENTIAL),
+        (Attribute.TRANSPORTABLE, LunKind.DIFFERENTIAL),
+    ],
+)
+async def test_the_context_tells_the_kind_of_the_copies(
+    array: MemoryArray, provider: ArrayProvider, context: Attribute, kind: LunKind
+) -> None:
+    set_id = new_set()
+    assert (await provider.are_luns_supported(int(context), [array.source(0)])).supported
+    await provider.begin_prepare_snapshot(set_id, new_snapshot(), int(context), [array.source(0)])
+    assert array.sets[set_id].kind is kind
 
 
 async def test_differential_with_plex_and_no_lun_at_all_are_invalid_arguments(
