@@ -94,10 +94,14 @@ class FaultyWriterProgram:
 
     def ensure(self) -> None:
         """Start it unless it runs, and wait until it takes part."""
+        eventually(self._takes_part, seconds=60)
+
+    def _takes_part(self) -> bool:
+        # One that was killed may be noticed by its starter a moment later.
         if self._process is None or self._process.poll() is not None:
             argv = (VSSEMU, "writer", "faulty", "docs=/mnt/F/data")
             self._process = self._running.enter_context(self._rig.running(ONE, *argv))
-        eventually(lambda: faulty.NAME in writer_names(self._rig), seconds=30)
+        return faulty.NAME in writer_names(self._rig)
 
     def stop(self) -> None:
         """End it."""
