@@ -123,7 +123,7 @@ def faulty_writer(rig: Rig) -> Iterator[FaultyWriterProgram]:
 class Attempt:
     """What came of one creation.
 
-    witnessed: the events of a well-behaved writer beside, until then. failures: the writers that failed,
+    witnessed: events of a well-behaved writer beside, until then. failures: writers that failed,
     by name, each with its code.
     """
 
