@@ -72,7 +72,8 @@ def main(
             mountpoint.mkdir(parents=True)
         serve = partial(
             serve_until_signal,
-            mountpoint.resolve(),
+            # Its own name is not followed: what is mounted there may answer nobody but us.
+            mountpoint.parent.resolve() / mountpoint.name,
             socket,
             operators_gid=_gid_of(group),
             surface_limit=surface_limit,
