@@ -1,6 +1,7 @@
 """A writer as a process of its own.
 
     python -m vssemu.daemons.writer_runner MODULE:CLASS [--config FILE.toml] [--socket PATH]
+        [--ready-fd N]
 
 The class is a `vssemu.writers.base.Writer`; it is made by `CLASS.from_config` with the TOML
 file as a table. SIGTERM and SIGINT end it in order: a writer that is stopped for a backup gets
@@ -23,6 +24,7 @@ import trio
 from vssemu.api.blocking import VSS_SOCKET
 from vssemu.daemons.classes import load_class
 from vssemu.daemons.logs import configure_logs
+from vssemu.linux.readiness import tell_ready
 from vssemu.vss.errors import InvalidArgument, VssError
 from vssemu.writers.base import Writer
 from vssemu.writers.runner import run_writer
@@ -39,6 +41,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("writer", metavar="MODULE:CLASS", help="the class to run")
     parser.add_argument("--config", type=Path, help="TOML file: the arguments of the class")
     parser.add_argument("--socket", type=Path, default=VSS_SOCKET, help="socket of the service")
+    parser.add_argument("--ready-fd", type=int, help="descriptor that gets READY once subscribed")
     return parser.parse_args(argv)
 
 
@@ -63,10 +66,15 @@ def make_writer(name: str, config: Path | None) -> Writer:
         ) from error
 
 
-async def _run(writer: Writer, socket: Path) -> None:
+async def _run(writer: Writer, socket: Path, ready_fd: int | None) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(run_writer, writer, socket_path=socket))
+
+            async def run_and_tell() -> None:
+                await nursery.start(partial(run_writer, writer, socket_path=socket))
+                tell_ready(ready_fd)
+
+            nursery.start_soon(run_and_tell)
             async for number in signals:
                 logger.info("ending", signal=signal.Signals(number).name)
                 # A plain callback runs in a thread, and nothing but the end stops a thread.
@@ -88,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     status = 0
     try:
-        trio.run(_run, writer, options.socket)
+        trio.run(_run, writer, options.socket, options.ready_fd)
     except* VssError as group:
         logger.error("writer_failed", error="; ".join(str(e) for e in group.exceptions))
         status = 1

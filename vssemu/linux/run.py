@@ -45,13 +45,18 @@ class ProgramFailed(OSError):
     """A program ran and ended badly.
 
     argv: the command. status: its exit status, None when a signal ended it.
-    signal: the name of that signal, else None. stderr: all it wrote there.
+    returncode: the status, or minus the signal's number. signal: the name of that signal, else
+    None. stdout, stderr: all it wrote there.
     A program that could not be started at all gives FileNotFoundError or PermissionError.
     """
 
-    def __init__(self, argv: Sequence[str], returncode: int, stderr: str) -> None:
+    def __init__(
+        self, argv: Sequence[str], returncode: int, stderr: str, *, stdout: str = ""
+    ) -> None:
         super().__init__(errno.EIO, "program failed", argv[0])
         self.argv = tuple(argv)
+        self.returncode = returncode
+        self.stdout = stdout
         self.status = returncode if returncode >= 0 else None
         self.signal = signal_name(-returncode) if returncode < 0 else None
         self.stderr = stderr
@@ -116,7 +121,9 @@ def run(
         _kill(child)
         raise
     if child.returncode != 0:
-        raise ProgramFailed(argv, child.returncode, os.fsdecode(stderr))
+        raise ProgramFailed(
+            argv, child.returncode, os.fsdecode(stderr), stdout=os.fsdecode(stdout)
+        )
     return Completed(argv=tuple(argv), stdout=os.fsdecode(stdout), stderr=os.fsdecode(stderr))
 
 
@@ -153,6 +160,15 @@ def spawn(
         start_new_session=start_new_session,
         process_group=None if start_new_session else process_group,
     )
+
+
+def wait_or_kill(child: Child, seconds: float) -> int:
+    """Wait for a program that `spawn` started, kill it at the limit; return as `returncode`."""
+    try:
+        return child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait(_SECONDS_AFTER_KILL)
 
 
 PIPE: Final = subprocess.PIPE

@@ -4,7 +4,6 @@ A short form makes the configuration that the writer's class takes, nothing else
 option does not reach, a TOML file does: `vssemu writer run MODULE:CLASS --config FILE`.
 """
 
-import json
 import os
 import re
 import shlex
@@ -16,6 +15,7 @@ import click
 
 from vssemu.tools.running import run_instead
 from vssemu.vss.writer import FREEZE_LIMIT_MS
+from vssemu.writers.configuration import toml
 
 RUNNER = "vssemu.daemons.writer_runner"
 
@@ -150,27 +150,10 @@ def _absolute(path: str) -> str:
 def _run_with(target: str, config: Mapping[str, Any]) -> NoReturn:
     given = {key: value for key, value in config.items() if value is not None}
     try:
-        text = "".join(f"{key} = {toml_value(value)}\n" for key, value in given.items()).encode()
+        text = toml(given).encode()
     except UnicodeEncodeError:
         raise click.UsageError("A configuration is UTF-8, and an argument is not.") from None
     # Not close-on-exec: the runner, which this process becomes, opens it by its number.
     descriptor = os.memfd_create("writer.toml", 0)
     os.write(descriptor, text)
     run_instead(RUNNER, target, "--config", f"/proc/self/fd/{descriptor}")
-
-
-def toml_value(value: object) -> str:
-    """Return a TOML value on one line. value: str, bool, int, float, sequences, tables."""
-    if isinstance(value, str):
-        # JSON's strings are TOML's basic strings, but for one character.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping):
-        pairs = (f"{toml_value(str(key))} = {toml_value(one)}" for key, one in value.items())
-        return f"{{{', '.join(pairs)}}}"
-    if isinstance(value, Sequence):
-        return f"[{', '.join(toml_value(one) for one in value)}]"
-    if isinstance(value, float) and value.is_integer():
-        return f"{value:.1f}"
-    return str(value)
