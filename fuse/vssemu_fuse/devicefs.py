@@ -31,7 +31,8 @@ _log = structlog.get_logger(__name__)
 @click.command()
 @click.option(
     "--mountpoint",
-    type=click.Path(path_type=Path),
+    # Not click.Path, which looks at what it is given: see below.
+    type=Path,
     default="/run/vssemu/GLOBALROOT",
     show_default=True,
     help="Directory of the device objects.",
@@ -72,7 +73,7 @@ def main(
             mountpoint.mkdir(parents=True)
         serve = partial(
             serve_until_signal,
-            # Its own name is not followed: what is mounted there may answer nobody but us.
+            # Its own name is not followed: what is mounted there waits for this very process.
             mountpoint.parent.resolve() / mountpoint.name,
             socket,
             operators_gid=_gid_of(group),
