@@ -16,7 +16,7 @@ from vssemu.service import undo
 from vssemu.service.arrival import Arrival, bring_in, destinations
 from vssemu.service.catalog import SetStatus, StoredCopy, StoredSet
 from vssemu.service.parts import Parts
-from vssemu.service.recording import keep
+from vssemu.service.recording import keep, note_copies
 from vssemu.service.together import ungrouped
 from vssemu.service.trace import Trace
 from vssemu.vss.attributes import Attribute
@@ -44,6 +44,7 @@ async def import_snapshots(
     """
     description = document.snapshot_set_description()
     keep("import", description.snapshot_set_id, description.context)
+    note_copies(description.snapshots)
     _check(description)
     for snapshot in description.snapshots:
         parts.providers.find(snapshot.properties.provider_id)

@@ -129,7 +129,10 @@ class Hold(Span):
 
 @dataclass(kw_only=True, slots=True)
 class TracedVolume:
-    """A volume of the set. at: where it is mounted; luns: their NAA ids; size: bytes."""
+    """A volume of the set. at: where it is mounted; luns: their NAA ids; size: bytes.
+
+    Of an import: the original volume, by name and size alone, and the LUNs of the copy.
+    """
 
     name: str
     at: list[str]

@@ -12,7 +12,7 @@ service that died in the hold that the hold had begun.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import fields
@@ -47,7 +47,8 @@ from vssemu.vss.attributes import Attribute, context_of
 from vssemu.vss.errors import InvalidArgument, VssError
 from vssemu.vss.host import Held, Volume
 from vssemu.vss.hresult import Hresult
-from vssemu.vss.identity import SnapshotId, SnapshotSetId
+from vssemu.vss.identity import SnapshotId, SnapshotSetId, braced
+from vssemu.vss.snapshot import SnapshotDescription
 
 MAX_ENTRIES: Final = 4000
 """Entries of one trace; a set of 64 volumes with 20 writers has some 700."""
@@ -255,6 +256,23 @@ def note_volume(volume: Volume, snapshot_id: SnapshotId, provider: str) -> None:
                 provider=provider,
             )
         )
+
+
+def note_copies(snapshots: Iterable[SnapshotDescription]) -> None:
+    """Note the copies of a set that comes from elsewhere; luns are those on which they lie."""
+    if (recorder := _current.get()) is not None:
+        recorder.head.volumes += [
+            TracedVolume(
+                name=each.properties.original_volume_name,
+                at=[],
+                filesystem=None,
+                size=sum(e.length for lun in each.luns for e in lun.extents),
+                luns=[lun.destination.describe() for lun in each.luns],
+                snapshot_id=str(each.properties.snapshot_id),
+                provider=braced(each.properties.provider_id),
+            )
+            for each in snapshots
+        ]
 
 
 @asynccontextmanager

@@ -17,8 +17,9 @@ AXIS: Final = 46
 ROW: Final = 18
 BAR: Final = 14
 TIMES: Final = "\u00d7"
-CHARACTER: Final = 6.0
-"""Pixels of one letter of a label, a little more than most have."""
+SMALL: Final = 6.0
+CAPITAL: Final = 7.8
+"""Pixels of one letter of a label, a little more than most have, heavy ones too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +98,11 @@ def timeline(
     )
 
 
+def text_width(text: str) -> float:
+    """Return about how many pixels a label takes."""
+    return sum(CAPITAL if letter.isupper() or letter == "_" else SMALL for letter in text)
+
+
 @dataclass(kw_only=True)
 class _Rows:
     height: float = 0.0
@@ -111,14 +117,14 @@ def _rows(lane: Lane, scale: Scale, larger: tuple[float, float] | None) -> _Rows
         left, right = scale.x(begin), max(scale.x(end), scale.x(begin) + 2)
         text = group[0].label + (f" {TIMES}{len(group)}" if len(group) > 1 else "")
         text = f"{text} · {duration(end - begin)}"
-        is_inside = len(group) == 1 and right - left > len(text) * CHARACTER + 8
+        is_inside = len(group) == 1 and right - left > text_width(text) + 8
         is_shown_larger = (
             larger is not None and larger[0] <= begin and end <= larger[1] and not group[0].failed
         )
         place = "in" if is_inside else "none" if is_shown_larger else "right"
         room = (left, right)
         if place == "right":
-            needed = len(text) * CHARACTER + 6
+            needed = text_width(text) + 6
             if right + needed > WIDTH - RIGHT:
                 place, room = "left", (left - needed, right)
             else:
@@ -212,7 +218,7 @@ def _band_labels(bands: Sequence[Band], scale: Scale) -> list[Element]:
     made = []
     for number, band in enumerate(bands):
         x = scale.x(band.start)
-        is_right = x + len(band.label) * CHARACTER > WIDTH - RIGHT
+        is_right = x + text_width(band.label) > WIDTH - RIGHT
         x = scale.x(band.end) if is_right else x
         class_ = f"bandlabel {band.kind}" + (" left" if is_right else "")
         made.append(el("text", band.label, x=_n(x), y=11 + 12 * number, class_=class_))

@@ -188,6 +188,8 @@ async def test_an_import_has_its_trace_to_the_release_that_deletes_it(nodes: Any
     record = last(two, "import")
     assert (record.outcome, record.set_id) == ("ok", str(creator.set_id))
     assert record.ended_by == "release"
+    (volume,) = record.volumes
+    assert (volume.name, volume.size) == (one.host.known["F:\\"].name, 64 << 20)
     methods = [call.method for call in record.calls]
     assert methods == ["LocateLuns", "FillInLunInfo", "FillInLunInfo", "OnLunEmpty"]
     assert record.requests[-1].method == "Release"

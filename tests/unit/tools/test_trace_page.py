@@ -236,7 +236,7 @@ def test_labels_are_readable_without_pointing_and_hide_nothing() -> None:
     lane = [label for label in labels if text_of(label).startswith("Call")]
     spans: dict[str, list[tuple[float, float]]] = {}
     for label in lane:
-        x, long = float(label.get("x")), len(text_of(label)) * 6.0
+        x, long = float(label.get("x")), len(text_of(label)) * 5.9
         span = (x - long, x) if "left" in label.get("class") else (x, x + long)
         spans.setdefault(label.get("y"), []).append(span)
     for row in spans.values():
