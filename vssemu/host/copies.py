@@ -39,7 +39,7 @@ PIN_LIMIT: Final = 1.0
 """Seconds that a new device object waits to be pinned. It works without; it takes 1 ms."""
 
 TURN_LIMIT: Final = 10.0
-"""Seconds that a removal waits for a walk into devicefs to end; a dead devicefs ends it."""
+"""Seconds that a removal waits for a walk into devicefs to end; a dead one's successor ends it."""
 
 _log = structlog.get_logger(__name__)
 
