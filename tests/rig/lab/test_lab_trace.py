@@ -1,6 +1,5 @@
 """The trace of a real creation, and of one in whose hold the service died."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -74,8 +73,6 @@ def test_a_creation_leaves_every_row_call_and_event_and_the_hold_within_the_free
     page = scratch / "trace.html"
     lab.run(ONE, VSSEMU, "trace", "--set", str(made.set_id), "--html", str(page))
     assert "Creation of a shadow copy set on systemOne" in page.read_text()
-    found = json.loads(lab.run(ONE, VSSEMU, "trace", "--set", str(made.set_id), "--json"))
-    assert len(found["calls"]) == len(record.calls)
 
 
 def test_the_trace_of_a_service_that_died_in_the_hold_ends_there(lab: Rig) -> None:

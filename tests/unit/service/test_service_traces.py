@@ -207,6 +207,28 @@ async def test_a_deletion_that_stops_at_a_failure_has_failed(one: Any, requester
     assert (record.set_id, record.outcome) == (str(requester.set_id), "VSS_E_PROVIDER_VETO")
 
 
+async def test_a_break_and_an_abort_are_in_their_traces(nodes: Any) -> None:
+    one, two = nodes
+    creator, importer, breaker = [await node.requester() for node in (one, two, two)]
+    await creator.created("F:\\", writers=False, context=0x39)
+    document = await creator.call(table.save_as_xml)
+    await importer.call(table.initialize_for_backup, document)
+    await importer.call(table.set_context, 0xFFFFFFFF)
+    await importer.done(table.import_snapshots)
+    await breaker.call(table.initialize_for_backup)
+    await breaker.call(table.set_context, 0xFFFFFFFF)
+    await breaker.call(table.break_snapshot_set, creator.set_id)
+    broken = last(two, "break")
+    assert (broken.set_id, broken.outcome) == (str(creator.set_id), "ok")
+    aborting = await one.requester()
+    await aborting.prepared("F:\\", writers=False, context=0x30)
+    await aborting.call(table.abort_backup)
+    await aborting.call(table.release)
+    aborted = last(one)
+    assert [each.method for each in aborted.requests[-2:]] == ["AbortBackup", "Release"]
+    assert aborted.outcome == "abandoned"
+
+
 async def test_who_only_looks_leaves_nothing_and_who_leaves_early_is_told(one: Any) -> None:
     looking = await one.requester()
     await looking.call(table.initialize_for_backup)
