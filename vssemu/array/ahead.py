@@ -1,6 +1,7 @@
-"""Work of sets in the making that goes on between two calls: full copies begun at Begin.
+"""Work of sets in the making that goes on between two calls.
 
-A set's work is waited for by its `finish_prepare`, and ended by whatever removes the set.
+Full copies are begun at Begin, and `finish_prepare` waits for them; copies that are ready are
+kept close to their sources until `commit` ends that. Whatever removes a set ends its work.
 """
 
 from collections.abc import Awaitable, Callable
@@ -53,11 +54,12 @@ class Ahead:
 
     async def end(self, set_id: SnapshotSetId) -> None:
         """End what is still under way for a set, and wait until nothing of it goes on."""
-        works = self._works.pop(set_id, ())
+        works = self._works.get(set_id, ())
         for work in works:
             work.scope.cancel()
         for work in works:
             await work.over.wait()
+        self._works.pop(set_id, None)
 
 
 async def _do(work: _Work, task: Callable[[], Awaitable[None]], set_id: SnapshotSetId) -> None:

@@ -148,6 +148,7 @@ class Sets:
                 raise BadState(f"snapshot set {set_id} was aborted", item=str(set_id))
             self._prepared[set_id] = prepared
             await self._core.journal.change(Tables.set_set_state, set_id, SetState.PREPARED)
+            self.ahead.start(set_id, partial(self._core.engine.keep_close, prepared))
 
     async def _prepare_copies(self, set_id: SnapshotSetId, rows: Sequence[LunRow]) -> Prepared:
         try:
@@ -189,6 +190,7 @@ class Sets:
             await self._core.journal.read(_members, owner, set_id, SetState.PREPARED)
             prepared = self._prepared[set_id]
             self._committed.add(set_id)
+            await self.ahead.end(set_id)
             try:
                 with storage("commit snapshot set", str(set_id)):
                     sizes = await trio.to_thread.run_sync(

@@ -66,6 +66,10 @@ class Engine(Protocol):
     async def prepare(
         self, pairs: Sequence[CopyPair], kind: LunKind, deadline: float
     ) -> Prepared: ...
+    async def keep_close(self, prepared: Prepared) -> None:
+        """Keep what the commit has to do small, until cancelled before it."""
+        ...
+
     def commit(self, prepared: Prepared) -> Sequence[int]:
         """Take the copies; return their sizes in bytes, for a source may have grown."""
         ...

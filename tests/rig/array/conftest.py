@@ -3,12 +3,14 @@
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from tests.rig.array.arrayrig import MIB, SCRATCH, ArrayProcess, Site, connected, running
+from tests.rig.array.convergingrig import Bench, pool
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -40,6 +42,24 @@ def pool_size() -> int:
 async def process(directory: Path, pool_size: int) -> AsyncIterator[ArrayProcess]:
     async with running(ArrayProcess(directory, pool_size=pool_size)) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def pool_directory() -> Iterator[Path]:
+    """A mounted pool's directory of LUNs, without an array, for all tests of a module."""
+    made = SCRATCH / uuid4().hex[:8]
+    made.mkdir(parents=True)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, made)
+        yield stack.enter_context(pool(made))
+
+
+@pytest.fixture
+def bench(pool_directory: Path) -> Iterator[Bench]:
+    """An engine over that pool."""
+    made = Bench(pool_directory)
+    yield made
+    made.engine.close()
 
 
 @pytest.fixture

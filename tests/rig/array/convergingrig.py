@@ -68,13 +68,16 @@ def mounted(device: int, place: Path, fstype: str, options: str | None = None) -
 
 
 @contextmanager
-def pool(directory: Path, size: int = 4096 * MIB) -> Iterator[Path]:
-    """Make and mount a pool's file system during the block; gives the directory of LUNs."""
+def pool(directory: Path, size: int = 4096 * MIB, *, groups: int = 8) -> Iterator[Path]:
+    """Make and mount a pool's file system during the block; gives the directory of LUNs.
+
+    groups: allocation groups.
+    """
     image = directory / "pool.img"
     with image.open("xb") as file:
         file.truncate(size)
     try:
-        filesystems.make_xfs(image, timeout=60.0, allocation_groups=8)
+        filesystems.make_xfs(image, timeout=60.0, allocation_groups=groups)
         with bound(image) as device, mounted(device, directory / "pool", "xfs") as place:
             luns = place / "luns"
             luns.mkdir()
@@ -304,8 +307,8 @@ async def filesystem_load(
             finally:
                 freeze.thaw(root)
 
-        fio = _start_fio(place / "load")
-        stack.callback(_end, fio)
+        fio = start_fio(place / "load", size=24 * MIB)
+        stack.callback(end, fio)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, _churn, place, over.is_set, chance)
@@ -317,12 +320,13 @@ async def filesystem_load(
     await bench.engine.delete(lun)
 
 
-def _start_fio(path: Path) -> subprocess.Popen[bytes]:
-    """Start random writes to a file, for ever."""
+def start_fio(path: Path, *, size: int, rate: int = 0) -> subprocess.Popen[bytes]:
+    """Start random writes to a file, for ever. rate: writes a second at most, 0: no limit."""
     options = {
         "name": "load",
         "filename": path,
-        "size": "24m",
+        "size": size,
+        "rate_iops": rate,
         "rw": "randwrite",
         "bs": "4k",
         "direct": 1,
@@ -335,7 +339,8 @@ def _start_fio(path: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def end(child: subprocess.Popen[bytes]) -> None:
+    """End a load."""
     child.send_signal(signal.SIGTERM)
     child.wait(60)
 

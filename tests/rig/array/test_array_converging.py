@@ -3,15 +3,14 @@
 import os
 import random
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 import trio
 
-from tests.rig.array.arrayrig import ONE, SCRATCH, until
+from tests.rig.array.arrayrig import ONE, until
 from tests.rig.array.convergingrig import (
     BLOCK,
     MIB,
@@ -19,7 +18,6 @@ from tests.rig.array.convergingrig import (
     bound,
     filesystem_load,
     first_difference,
-    pool,
     raw_load,
     rounds,
 )
@@ -34,23 +32,6 @@ from vssemu.vss.errors import BadState, ProviderVeto
 from vssemu.vss.identity import LunId, SnapshotSetId
 
 SEED = 20_240_917
-
-
-@pytest.fixture(scope="module")
-def pool_directory() -> Iterator[Path]:
-    """A mounted pool's directory of LUNs, for all tests of the module."""
-    made = SCRATCH / uuid4().hex[:8]
-    made.mkdir(parents=True)
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, made)
-        yield stack.enter_context(pool(made))
-
-
-@pytest.fixture
-def bench(pool_directory: Path) -> Iterator[Bench]:
-    made = Bench(pool_directory)
-    yield made
-    made.engine.close()
 
 
 def fragment(image: Path, pieces: int, *, seed: int = SEED) -> None:
@@ -218,6 +199,23 @@ class TestThroughAnArray:
         await array.sets.abort(ONE, set_id)
         assert [row.id for row in await array.luns.inventory()] == [lun]
         assert {path.name for path in array.core.pool.luns.iterdir()} == {lun}
+
+    async def test_a_commit_that_comes_late_has_little_to_do(self, array: Array) -> None:
+        """While a prepared set waits, what is written is cloned all the same."""
+        lun, set_id = await self.lun(array), SnapshotSetId(uuid4())
+        await array.sets.prepare(ONE, set_id, [lun], LunKind.DIFFERENTIAL)
+        await array.sets.finish_prepare(ONE, set_id)
+        bench = Bench(array.core.pool.luns)
+        (copy,) = [one.id for one in await array.luns.inventory() if one.origin == lun]
+        fragment(bench.image(lun), 500)
+        assert bench.changed(lun, copy) > 0
+        await until(lambda: bench.changed(lun, copy) == 0)
+        await array.sets.commit(ONE, set_id)
+        fragment(bench.image(lun), 600, seed=2)
+        changed = bench.changed(lun, copy)
+        await trio.sleep(1)
+        assert bench.changed(lun, copy) == changed > 0
+        await array.sets.settle(ONE, set_id)
 
     async def test_an_abort_ends_a_preparation_that_is_under_way(self, array: Array) -> None:
         lun, set_id = await self.lun(array), SnapshotSetId(uuid4())

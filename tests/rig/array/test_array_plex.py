@@ -3,8 +3,6 @@
 import os
 import random
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,7 +12,6 @@ import trio
 
 from tests.rig.array.arrayrig import (
     ONE,
-    SCRATCH,
     ArrayProcess,
     Host,
     Site,
@@ -27,7 +24,6 @@ from tests.rig.array.convergingrig import (
     Bench,
     filesystem_load,
     first_difference,
-    pool,
     raw_load,
 )
 from vssemu.api import array as api
@@ -49,16 +45,6 @@ def is_sharing(image: Path) -> bool:
 
 class TestEngine:
     """On the engine alone."""
-
-    @pytest.fixture
-    def bench(self) -> Iterator[Bench]:
-        made = SCRATCH / uuid4().hex[:8]
-        made.mkdir(parents=True)
-        with ExitStack() as stack:
-            stack.callback(shutil.rmtree, made)
-            bench = Bench(stack.enter_context(pool(made)))
-            stack.callback(bench.engine.close)
-            yield bench
 
     async def test_a_plex_under_load_equals_its_held_origin_and_shares_nothing(
         self, bench: Bench

@@ -68,7 +68,11 @@ class ConvergingClone:
         return seconds
 
     def finish(self) -> int:
-        """Make the target what the source is now; return its size in bytes. Raises OSError."""
+        """Make the target what the source is now, for good; return its size in bytes.
+
+        No rehearsal may be under way; a later one does nothing. Raises OSError.
+        """
+        self._slices = []
         reflink.clone(self._source, self._target)
         return os.fstat(self._target).st_size
 

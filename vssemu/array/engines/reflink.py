@@ -37,6 +37,10 @@ REHEARSALS: Final = 8
 WORTH_ANOTHER: Final = 0.8
 """A rehearsal that took more than this share of the one before has nothing left to gain."""
 
+SHORTEST_CALM: Final = 0.25
+CALM: Final = 9
+"""How long nothing is rehearsed while a commit is waited for: seconds, times the last one's."""
+
 SECONDS_PER_CLONE: Final = 1e-3
 PAUSE: Final = 1e-3
 _SCRATCH: Final = "scratch"
@@ -169,6 +173,19 @@ class ReflinkEngine:
             if seconds <= GOOD_ENOUGH or seconds > before * WORTH_ANOTHER:
                 break
         return seconds
+
+    async def keep_close(self, prepared: Prepared) -> None:
+        """Rehearse now and then, until cancelled: a late commit has no more to do than an early.
+
+        A tenth of the time goes into it. It must be over before the commit.
+        """
+        seconds = prepared.hold_seconds
+        while True:
+            await trio.sleep(max(SHORTEST_CALM, CALM * seconds))
+            seconds = 0.0
+            for pair in prepared.pairs:
+                point = self._jobs[pair.target].point
+                seconds += await self._breathing(self._cloning, point.rehearse)
 
     def commit(self, prepared: Prepared) -> Sequence[int]:
         """Clone every source. Nothing is opened, made or logged here."""
