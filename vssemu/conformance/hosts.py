@@ -19,7 +19,7 @@ from vssemu.lab import enter
 from vssemu.lab.lab import Lab
 from vssemu.linux import run
 from vssemu.vss.drives import linux_path
-from vssemu.vss.errors import Fail, InvalidArgument
+from vssemu.vss.errors import InvalidArgument
 from vssemu.vss.host import Volume
 from vssemu.writers.base import Writer
 
@@ -160,11 +160,7 @@ class VssHost:
 
     def is_on(self) -> bool:
         """Tell whether the host runs."""
-        try:
-            enter.identity_of_host(self._lab.paths, self.name)
-        except Fail:
-            return False
-        return True
+        return self._lab.known.host_process(self.name) is not None
 
     def power_off(self) -> None:
         """Press the host's power button: nothing is ended in order."""

@@ -11,6 +11,7 @@ from vssemu.conformance.machine import lacks as lacks
 from vssemu.lab.config import checked_name
 from vssemu.lab.description import described
 from vssemu.lab.lab import Lab
+from vssemu.lab.paths import LabPaths
 from vssemu.linux import processes, run
 
 KEEPER_SECONDS = 10.0
@@ -62,5 +63,7 @@ def _kept(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        keeper.terminate()
-        run.wait_or_kill(keeper, KEEPER_SECONDS)
+        # A second interrupt may have ended the taking down: then the keeper is needed.
+        if not LabPaths(name=name).state.exists():
+            keeper.terminate()
+            run.wait_or_kill(keeper, KEEPER_SECONDS)

@@ -67,6 +67,13 @@ class Known:
             return None
         return identity if processes.alive(identity) else None
 
+    def host_process(self, host: str) -> processes.ProcessIdentity | None:
+        """Return a host's PID 1, None while the host is off."""
+        try:
+            return enter.identity_of_host(self.paths, host)
+        except Fail:
+            return None
+
     def is_running(self) -> bool:
         """Tell whether the lab's supervisor lives."""
         return self.supervisor() is not None

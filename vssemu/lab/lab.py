@@ -158,8 +158,12 @@ class Lab:
             guard = hosts.guard_name(host)
             supervisor.request(control, {"op": "stop", "name": guard})
             until(lambda: not supervisor.services(control)[guard]["pid"], seconds=START_SECONDS)
+            first = self.known.host_process(host)
             supervisor.request(control, {"op": "kill", "name": hosts.host_name(host)})
             cleanup.end_processes(self.known.group() / host, self.known.backing_names())
+            # PID 1 has left its group while it waits for the last of its programs to be reaped.
+            if first is not None:
+                processes.wait_gone([first], time.monotonic() + cleanup.GONE_SECONDS)
             supervisor.request(control, {"op": "start", "name": guard})
 
     def start(self, host: str) -> None:

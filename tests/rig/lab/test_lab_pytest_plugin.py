@@ -1,27 +1,33 @@
 """The pytest plugin, as tests of a backup program use it: in processes of their own."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
 
 import pytest
 
 from tests.rig.lab.conftest import Labs
 from tests.rig.lab.labrig import ROOT, THREE, TWO, Rig, assert_nothing_left, eventually
+from vssemu.conformance import labs as conformance
 from vssemu.lab.paths import LABS
 
 pytest_plugins = ["pytester"]
 
 SLEEPER = """
-import pathlib, time
+import pathlib, pytest, time
 
-def test_it_lasts(vss_lab, system_one):
-    pathlib.Path("name").write_text(vss_lab.name)
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_it_lasts(vss_lab, system_one, name):
+    assert system_one.is_on()
+    pathlib.Path(name).write_text(vss_lab.name)
     time.sleep(300)
 """
+
+QUICK = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:trio")
 
 ONE_HOST = ("-o", "vss_lab_hosts=systemOne", "-o", "vss_lab_volumes=")
 
@@ -33,11 +39,6 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     for name in [each for each in os.environ if each.startswith("PYTEST_XDIST")]:
         monkeypatch.delenv(name)
     return pytester
-
-
-def run(suite: pytest.Pytester, *arguments: str | Path, timeout: float = 100) -> pytest.RunResult:
-    quick = (*("-p", "no:cacheprovider"), *("-p", "no:hypothesispytest"))
-    return suite.runpytest_subprocess(*quick, *arguments, timeout=timeout)
 
 
 @pytest.fixture
@@ -95,52 +96,53 @@ def test_the_suite_of_a_backup_developer(suite: pytest.Pytester, names: list[str
             assert len(vss_lab.hosts) == 2
         """,
     )
-    result = run(suite, "-v", "-p", "no:trio")
+    result = suite.runpytest_subprocess(*QUICK, "-v", timeout=110)
     result.assert_outcomes(passed=8)
     names.append(suite.path.joinpath("name").read_text())
 
 
-def test_every_worker_of_xdist_has_a_lab_of_its_own(
+def test_nothing_is_left_of_a_session_that_is_interrupted(
     suite: pytest.Pytester, names: list[str]
 ) -> None:
-    suite.makepyfile(
-        """
-        import pathlib, pytest, time
-
-        @pytest.mark.parametrize("number", [1, 2])
-        def test_it(vss_lab, system_one, number):
-            pathlib.Path(f"name-{number}").write_text(vss_lab.name)
-            deadline = time.monotonic() + 60
-            while not pathlib.Path(f"name-{3 - number}").exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            assert system_one.run("hostname").stdout == "systemOne\\n"
-        """
-    )
-    run(suite, "-n", "2", *ONE_HOST).assert_outcomes(passed=2)
-    names += [suite.path.joinpath(f"name-{number}").read_text() for number in (1, 2)]
-    assert len(set(names)) == 2
+    suite.makepyfile(SLEEPER)
+    with session(suite, "-k", "one") as running:
+        names += eventually_named(suite, "one")
+        running.send_signal(signal.SIGINT)
+        running.wait(60)
+    assert names == [f"pytest-{running.pid}"]
+    assert not (LABS / names[0]).exists(), "it is gone before the session is"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_of_a_session_that_is_ended(
-    suite: pytest.Pytester, names: list[str], number: signal.Signals
+def test_workers_of_xdist_have_labs_of_their_own_and_killed_they_leave_nothing(
+    suite: pytest.Pytester, names: list[str]
 ) -> None:
     suite.makepyfile(SLEEPER)
+    with session(suite, "-n", "2"):
+        names += eventually_named(suite, "one", "two")
+        assert len(set(names)) == 2
+        assert all((LABS / name).exists() for name in names)
+    eventually(lambda: not any((LABS / name).exists() for name in names), seconds=60)
+
+
+@contextmanager
+def session(suite: pytest.Pytester, *arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a suite during the block; what of its session lives then is killed."""
+    command = [sys.executable, "-m", "pytest", *QUICK, *ONE_HOST, *arguments]
     with subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *ONE_HOST],
-        cwd=suite.path,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as session:
+        command, cwd=suite.path, stdout=subprocess.DEVNULL, start_new_session=True
+    ) as running:
         try:
-            eventually((suite.path / "name").exists, seconds=60)
-            os.killpg(session.pid, number)
-            session.wait(60)
+            yield running
         finally:
-            session.kill()
-    names.append(f"pytest-{session.pid}")
-    eventually(lambda: not (LABS / names[0]).exists(), seconds=30)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+
+
+def eventually_named(suite: pytest.Pytester, *files: str) -> list[str]:
+    """Return the names of labs that sleeping tests have written, when all have."""
+    found = [suite.path / file for file in files]
+    eventually(lambda: all(each.exists() and each.read_text() for each in found), seconds=90)
+    return [each.read_text() for each in found]
 
 
 def test_a_lab_that_runs_is_used_and_left_as_it_is(lab: Rig, suite: pytest.Pytester) -> None:
@@ -152,26 +154,23 @@ def test_a_lab_that_runs_is_used_and_left_as_it_is(lab: Rig, suite: pytest.Pytes
             assert system_two.name == "{TWO}"
         """
     )
-    run(suite, "--vss-lab", lab.name).assert_outcomes(passed=1)
+    suite.runpytest_inprocess(*QUICK, "--vss-lab", lab.name).assert_outcomes(passed=1)
     assert lab.lab.known.is_whole()
-    missing = run(suite, "--vss-lab", "no-such-lab")
+    missing = suite.runpytest_inprocess(*QUICK, "--vss-lab", "no-such-lab")
     missing.assert_outcomes(errors=1)
     missing.stdout.fnmatch_lines(["*VSS_E_OBJECT_NOT_FOUND*there is no lab no-such-lab*"])
 
 
 def test_without_the_machine_for_it_tests_are_skipped_or_fail_if_a_lab_is_required(
-    suite: pytest.Pytester,
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suite.makeconftest(
-        "import vssemu.conformance.labs\n"
-        "vssemu.conformance.labs.lacks = lambda: 'no loop device can be had'\n"
-    )
+    monkeypatch.setattr(conformance, "lacks", lambda: "no loop device can be had")
     suite.makepyfile("def test_it(system_one): pass\ndef test_other(vss_lab): pass\n")
     why = "*no lab can be had here: no loop device can be had*"
-    skipped = run(suite, "-rs")
+    skipped = suite.runpytest_inprocess(*QUICK, "-rs")
     skipped.assert_outcomes(skipped=2)
     skipped.stdout.fnmatch_lines([why])
-    required = run(suite, "--vss-lab-required")
+    required = suite.runpytest_inprocess(*QUICK, "--vss-lab-required")
     required.assert_outcomes(errors=2)
     required.stdout.fnmatch_lines([why])
 
@@ -186,4 +185,4 @@ def test_a_session_that_does_not_use_it_loads_nothing_of_it(suite: pytest.Pytest
             assert ours == {"vssemu", "vssemu.conformance", "vssemu.conformance.plugin"}
         """
     )
-    run(suite).assert_outcomes(passed=1)
+    suite.runpytest_subprocess(*QUICK, timeout=60).assert_outcomes(passed=1)
