@@ -101,6 +101,7 @@ async def test_in_identify_a_code_leaves_the_writer_out(
     store.arm(Fault("writer", "identify", "code", CODE))
     outcome = await faulty.deliver(event(EventKind.IDENTIFY))
     assert (outcome.ok, outcome.document) == (False, None)
+    assert "refused without a reason" in failure_of(outcome).message
 
 
 async def test_an_exception_is_not_a_writers_failure(
