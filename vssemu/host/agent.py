@@ -19,6 +19,7 @@ from vssemu.host.border import failures, translated, vss_error
 from vssemu.host.catalog import Catalog
 from vssemu.host.copies import Copies
 from vssemu.host.exposures import Exposures
+from vssemu.host.names import access_path
 from vssemu.host.paths import HostPaths
 from vssemu.host.publication import Publication, PublicationService
 from vssemu.host.storage import Storage
@@ -309,7 +310,10 @@ class HostAgent:
     async def expose(self, snapshot_id: SnapshotId, target: str) -> str:
         """Mount a copy read-only at a letter (`X:`) or an empty folder; return its name."""
         async with self.lock:
-            return await self.exposures.expose(self.copies.get(snapshot_id), target)
+            copy = self.copies.get(snapshot_id)
+            place = access_path(target, self.paths.mnt)
+            is_taken = self.topology.owner_of(place) is not None
+            return await self.exposures.expose(copy, place, is_taken=is_taken)
 
     @translated
     async def unexpose(self, snapshot_id: SnapshotId) -> None:

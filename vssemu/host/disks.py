@@ -211,10 +211,9 @@ class Disks:
             raise BadState(f"{item} is of a failed import", hint=hint, item=item)
 
     def _refuse_taken(self, place: AccessPath, by_others_than: HostVolume | None = None) -> None:
-        catalog = self._agent.catalog
-        owner = catalog.access_path_owner(place.name)
         own = None if by_others_than is None else by_others_than.facts.guid
-        if owner not in {None, own} or place.name in catalog.exposures().values():
+        is_others = self._topology.owner_of(place) not in {None, own}
+        if is_others or place.name in self._agent.catalog.exposures().values():
             hint = "choose another place, or remove it from that volume"
             fact = f"{place.name} belongs to another volume"
             raise ObjectAlreadyExists(fact, hint=hint, item=place.name)

@@ -8,7 +8,7 @@ import trio
 from vssemu.host import mounting
 from vssemu.host.border import vss_error
 from vssemu.host.catalog import Catalog
-from vssemu.host.names import access_path
+from vssemu.host.names import AccessPath, access_path
 from vssemu.host.paths import HostPaths
 from vssemu.host.surfaced import SurfacedCopy
 from vssemu.vss.errors import ObjectAlreadyExists, ObjectNotFound, VssError
@@ -23,20 +23,20 @@ class Exposures:
         self._catalog = catalog
         self._paths = paths
 
-    async def expose(self, copy: SurfacedCopy, target: str) -> str:
-        r"""Mount a copy read-only at a letter (`X:`) or an empty folder; return its name.
+    async def expose(self, copy: SurfacedCopy, place: AccessPath, *, is_taken: bool) -> str:
+        """Mount a copy read-only at a letter or an empty folder; return its name.
 
+        is_taken: a volume of this host has the place.
         Raises ObjectAlreadyExists when the copy is exposed or the place is taken,
-        InvalidArgument for what is no place, OSError.
+        InvalidArgument for a folder that will not do, OSError.
         """
-        place = access_path(target, self._paths.mnt)
         exposed = self._catalog.exposures()
         item = str(copy.row.snapshot_id)
         if copy.row.snapshot_id in exposed:
             where = exposed[copy.row.snapshot_id]
             fact = f"shadow copy {{{item}}} is exposed at {where}"
             raise ObjectAlreadyExists(fact, hint="unexpose it first", item=item)
-        if place.name in exposed.values() or self._catalog.access_path_owner(place.name):
+        if is_taken or place.name in exposed.values():
             fact = f"{place.name} belongs to another volume or copy"
             raise ObjectAlreadyExists(fact, hint="choose another place", item=place.name)
         self._catalog.put_exposure(copy.row.snapshot_id, place.name)

@@ -8,6 +8,7 @@ Called under the agent's lock. Refuses to decide what VSS wants of a LUN.
 """
 
 from collections.abc import Sequence
+from uuid import UUID
 
 import structlog
 
@@ -142,6 +143,14 @@ class Topology:
         """Return the volume that begins where an extent of a LUN does, None when none does."""
         at = extent.offset
         return next((v for v in self.volumes_on(lun) if v.facts.extent.offset == at), None)
+
+    def owner_of(self, place: AccessPath) -> UUID | None:
+        """Return the volume that is here and remembered at a place; None: it is to be had.
+
+        One that is gone may never come back. If it does, somebody else has its place.
+        """
+        owner = self._catalog.access_path_owner(place.name)
+        return owner if any(v.facts.guid == owner for v in self.all_volumes()) else None
 
     def numbered(self, lun: LunId, number: int) -> HostVolume:
         """Return a volume that is on a LUN, by its number there."""

@@ -15,7 +15,10 @@ from vssemu.vss.lun import Extent, Lun, LunInformation
 
 
 class GptFlags(IntFlag):
-    """Attribute bits of a basic-data partition. Source: PARTITION_INFORMATION_GPT."""
+    """Attribute bits of a basic-data partition, or of a file system on a whole LUN.
+
+    Source: PARTITION_INFORMATION_GPT.
+    """
 
     NONE = 0
     READ_ONLY = 1 << 60
@@ -43,8 +46,9 @@ class LunExtents:
 class Volume:
     r"""A volume of this host.
 
-    guid: of its partition. name: `\\\\?\\Volume{guid}\\`. letters and mount_points: where
-    it is mounted, e.g. `F:\\` and `/mnt/F`. filesystem: `ext4`, ... or None. size: bytes.
+    guid: of its partition, or its LUN's own when it takes all of it.
+    name: `\\\\?\\Volume{guid}\\`. letters and mount_points: where it is mounted, e.g. `F:\\`
+    and `/mnt/F`. filesystem: `ext4`, ... or None. size: bytes.
     flags: a mask of GptFlags; a plain number, because bit 63 fits into no signed word.
     """
 
@@ -151,7 +155,7 @@ class HostPort(Protocol):
         ...
 
     async def set_flags(self, volumes: Sequence[Volume], flags: GptFlags) -> None:
-        """Replace the attribute bits 60 to 63 of the volumes' partitions."""
+        """Replace the attribute bits 60 to 63 of the volumes."""
         ...
 
     def hold(self, volumes: Sequence[Volume], limit: float) -> AbstractAsyncContextManager[Held]:
@@ -183,7 +187,8 @@ class HostPort(Protocol):
     async def surface(self, copy: CopyToSurface) -> DeviceObject:
         """Make the copy's device object. Its tree is mounted at the first look-up.
 
-        Raises MissingVolume when no partition of the LUNs has the extents.
+        Raises MissingVolume when no volume on the LUNs has the extents, VolumeNotSupported for
+        one in several parts.
         """
         ...
 

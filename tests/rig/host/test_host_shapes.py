@@ -154,7 +154,7 @@ async def test_a_lun_whose_formatting_failed_is_as_it_was(
     host: Host, array: FileArray, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lun, half = array.create(), array.create()
-    await make(host, half, size=20 * MIB)
+    await make(host, half, "T:\\", size=20 * MIB)
     (kept,) = await host.agent.volumes()
     table = head_of(half)
     for refused in (
@@ -167,7 +167,6 @@ async def test_a_lun_whose_formatting_failed_is_as_it_was(
         with pytest.raises(InvalidArgument) as caught:
             await refused
         assert str(caught.value).isprintable()
-    host.agent.catalog.add_access_path(uuid.uuid4(), "T:\\")
     with pytest.raises(ObjectAlreadyExists):
         await make(host, lun, "T:\\", whole=whole)
     assert is_empty(lun)

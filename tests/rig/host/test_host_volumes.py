@@ -190,6 +190,18 @@ async def test_a_letter_belongs_to_one_volume(host: Host, array: FileArray) -> N
     assert not (host.paths.mnt / "F").exists()
 
 
+async def test_the_letter_of_a_volume_that_is_gone_is_to_be_had(
+    host: Host, array: FileArray
+) -> None:
+    gone, lun = array.create(), array.create()
+    await host.volume_on(gone, "F:\\")
+    await host.agent.remove([gone.information])
+    volume = await host.volume_on(lun, "F:\\")
+    await host.agent.wait_arrival([gone.information], 5.0)
+    assert (await host.agent.volume("F:\\")).guid == volume.guid
+    assert [v.letters for v in await host.agent.volumes() if v.guid != volume.guid] == [()]
+
+
 async def test_new_identities_replace_every_guid(host: Host, array: FileArray) -> None:
     lun = array.create()
     volume = await host.volume_on(lun)
