@@ -271,10 +271,14 @@ def test_copies_of_every_shape_outlive_restarts_of_service_array_and_host(mixed:
     mixed.kill(None, "vssemu.daemons.arrayd")
     mixed.rescan(ONE)
     check()
+    freeze = f"for x in {' '.join(LETTERS)}; do fsfreeze -f /mnt/$x; done"
+    mixed.run(ONE, "sh", "-c", freeze)
     for host in (ONE, TWO):
         mixed.lab.power_off(host)
         mixed.lab.start(host)
     check()
+    for letter in LETTERS:
+        mixed.assert_writable(ONE, letter)
     delete_set(mixed, TWO, made)
 
 
