@@ -1,6 +1,7 @@
 """The steps of one operation, timed: what the event log has of it, and where faults are put.
 
-Owns names, times and outcomes of steps; refuses to write anything (see `events`).
+Owns names, times and outcomes of steps; refuses to write anything (see `events`). Each step is
+also a phase in the trace of the requester for whom it runs (see `recording`).
 """
 
 from collections.abc import AsyncIterator
