@@ -6,7 +6,8 @@ belong together:
 
     row = await journal.change(grow, lun, size)     # def grow(tables, lun, size) -> LunRow
 
-A change is on the disk when `change` returns. `change_quickly` does not wait for the disk:
+A change is on the disk when `change` returns; the lock is not held for that, so that nobody
+waits for a slow disk but who asked for it. `change_quickly` does not wait for the disk:
 a loss of power may undo it, as a whole and never a later one without it. Neither can be
 cancelled half way. What the function raises undoes the change.
 
@@ -45,8 +46,10 @@ logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 class Journal:
     """An open journal; made by `open_journal`, closed by whoever opened it."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, log: int) -> None:
+        """log: a descriptor of the file that changes are appended to; it is closed here."""
         self._connection = connection
+        self._log = log
         self._lock = trio.Lock()
         self.path = path
         self.identity = Tables(connection).identity()
@@ -61,26 +64,35 @@ class Journal:
 
         Raises what it raises, with nothing changed; InsufficientStorage, Fail.
         """
-        return await self._locked(lambda: self._transact("IMMEDIATE", work, args, kwargs))
+        result = await self.change_quickly(work, *args, **kwargs)
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._sync)
+        return result
 
     async def change_quickly(self, work: Work[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """As `change`, without waiting for the disk: for the hold window alone."""
-        return await self._locked(lambda: self._unsynced(work, args, kwargs))
+        return await self._locked(lambda: self._transact("IMMEDIATE", work, args, kwargs))
 
     def close(self) -> None:
-        """Close the file. The journal cannot be used any more."""
+        """Close the files. The journal cannot be used any more. Idempotent."""
+        log, self._log = self._log, -1
+        if log >= 0:
+            os.close(log)
         self._connection.close()
 
     async def _locked(self, work: Callable[[], R]) -> R:
         async with self._lock:
             return await trio.to_thread.run_sync(work)
 
-    def _unsynced(self, work: Work[..., R], args: tuple[object, ...], kwargs: object) -> R:
-        self._connection.execute("PRAGMA synchronous = NORMAL")
+    def _sync(self) -> None:
+        """Bring all that was changed so far to the disk.
+
+        What SQLite carried over into the database meanwhile it has synced itself.
+        """
         try:
-            return self._transact("IMMEDIATE", work, args, kwargs)
-        finally:
-            self._connection.execute("PRAGMA synchronous = FULL")
+            os.fsync(self._log)
+        except OSError as error:
+            raise Fail(f"the array's journal failed: {error}", item=str(self.path)) from error
 
     def _transact(
         self, mode: str, work: Work[..., R], args: tuple[object, ...], kwargs: object
@@ -106,39 +118,41 @@ def open_journal(directory: Path) -> Journal:
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = directory / FILE_NAME
+    _keep_room(path)
     with _translated(path):
         connection = sqlite3.connect(
             path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            # Before it carries the log over, no oftener: `change` syncs the log.
+            connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
             _bring_up_to_date(connection, path)
             connection.execute(
                 "INSERT OR IGNORE INTO array VALUES (1, ?, 0)", (secrets.token_hex(16),)
             )
-            _keep_room(path)
-            return Journal(connection, path)
+            log = path.with_name(f"{path.name}-wal")
+            _keep_room(log)
+            return Journal(connection, path, os.open(log, os.O_RDWR | os.O_CLOEXEC))
         except BaseException:
             connection.close()
             raise
 
 
 def _keep_room(path: Path) -> None:
-    """Set space aside for the journal: it must be written when nothing else can be.
+    """Set space aside for a file of the journal, which is written when nothing else can be.
 
     The log of changes begins anew in the same file when it was carried over, so it never needs
-    more than this.
+    more than this. Not for a database that is open: closing its file would lose SQLite's locks.
     """
-    for name in (path, path.with_name(f"{path.name}-wal")):
-        descriptor = os.open(name, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fallocate.allocate(descriptor, ROOM, keep_size=True)
-        except OSError as error:
-            logger.warning("no_room_kept", path=str(name), error=str(error))
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fallocate.allocate(descriptor, ROOM, keep_size=True)
+    except OSError as error:
+        logger.warning("no_room_kept", path=str(path), error=str(error))
+    finally:
+        os.close(descriptor)
 
 
 def _bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:

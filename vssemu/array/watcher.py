@@ -98,7 +98,7 @@ class Watcher:
                 await trio.to_thread.run_sync(_free_preallocated, self._core.pool.luns)
         room = space.settle(trio.current_time())
         wanted = space.wanted(room)
-        number = 1
+        number = self._at_once(room)
         while room.free < wanted:
             if not await self._end_some(number):
                 if space.is_below_floor():
@@ -107,9 +107,15 @@ class Watcher:
             await self._return_to_below(room)
             room = space.settle(trio.current_time())
             # One may free nothing, having shared all with its successor.
-            number = min(number * 2, _AT_ONCE) if room.free < space.needed(room) // 2 else 1
+            is_worse = room.free < space.needed(room) // 2
+            number = max(min(number * 2, _AT_ONCE) if is_worse else 1, self._at_once(room))
         self._recovered(room)
         return True
+
+    def _at_once(self, room: Room) -> int:
+        """Return how many snapshots must end together to be in time."""
+        urgency = 4 * self._space.ending_seconds / self._space.seconds_left(room)
+        return min(max(round(urgency), 1), _AT_ONCE)
 
     async def _end_some(self, number: int) -> bool:
         """End the snapshots that go first, at once; False when none could be."""
@@ -122,6 +128,7 @@ class Watcher:
                     nursery.start_soon(self._end, victim, ended)
             if ended:
                 self._slowest = trio.current_time() - begun
+                self._space.ending_seconds = max(self._space.ending_seconds, self._slowest)
                 self._estimate_due = 0.0
                 return True
         if not victims and self._space.is_below_floor():

@@ -9,10 +9,12 @@ status 0 after SIGTERM or SIGINT, 1 when it could not run, 2 for a wrong command
 """
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import structlog
 import trio
@@ -25,6 +27,9 @@ from vssemu.faults import FaultPoints
 from vssemu.linux import mount, namespaces
 from vssemu.linux.readiness import tell_ready
 from vssemu.vss.errors import VssError
+
+PRIORITY: Final = -15
+"""Niceness; of an array that must be in time although its hosts leave it no processor."""
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -55,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         namespaces.unshare(namespaces.Namespace.MOUNT)
         mount.set_propagation("/", mount.Propagation.SLAVE, recursive=True)
         kept = [options.state, options.run, options.pool, options.faults, Path(sys.prefix)]
+        _come_first()
         let_go(Path("/"), keep=[path for path in kept if path is not None])
         trio.run(_run, options)
     except (VssError, OSError) as error:
@@ -68,6 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise rest from None
         return 1
     return 0
+
+
+def _come_first() -> None:
+    """Let nobody who writes to LUNs keep the array from making room for what he writes."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
+    except OSError as error:
+        logger.warning("priority_not_had", error=str(error))
 
 
 async def _run(options: argparse.Namespace) -> None:
