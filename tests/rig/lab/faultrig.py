@@ -2,7 +2,7 @@
 has to hold after each fault."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from uuid import UUID, uuid5
@@ -75,6 +75,20 @@ def registered(rig: Rig, *hosts: str) -> Iterator[None]:
         faults_of(rig, host).clear()
         with rig.vss(host) as vss:
             vss.client.call(registry.unregister_provider, FAULTY_ID)
+
+
+@contextmanager
+def stopped_at(rig: Rig, point: str, host: str = ONE) -> Iterator[Callable[[], None]]:
+    """Have the faulty provider of a host stop at a point; gives what waits until it is there.
+
+    It is let go at the end of the block.
+    """
+    faults = faults_of(rig, host)
+    faults.arm(Fault("provider", point, "stop"))
+    try:
+        yield lambda: faults.wait_reached("provider", point, seconds=20)
+    finally:
+        faults.clear("provider", point)
 
 
 def writer_names(rig: Rig) -> list[str]:

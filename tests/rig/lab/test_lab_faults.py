@@ -27,7 +27,8 @@ from tests.rig.lab.faultwalk import LOCAL, ProviderCase, WriterCase
 from tests.rig.lab.labrig import ONE, TRANSPORTABLE, VSSEMU, Rig, prepared
 from tests.rig.lab.witness import Witness, attending
 from vssemu import Hresult
-from vssemu.faults import Fault, FaultStore
+from vssemu.faults import Fault, FaultPoints, FaultStore
+from vssemu.writers.faulty import FaultyWriter
 
 PROVIDER_CASES = (
     ProviderCase("are_luns_supported", UNDOCUMENTED, TRANSPORTABLE),
@@ -92,6 +93,24 @@ def test_a_writer_that_fails(
     faultwalk.walk_writer(rig, witness, case)
 
 
+@pytest.mark.parametrize(
+    ("point", "ends"),
+    [("freeze.after", ["abort"]), ("thaw", ["abort"]), ("thaw.after", ["thaw", "abort"])],
+)
+def test_a_writer_that_refuses_hears_abort_once(
+    rig: Rig, witness: Witness, point: str, ends: list[str]
+) -> None:
+    faults = faults_of(rig)
+    inner = Witness()
+    vetoing = FaultyWriter(inner, FaultPoints(faults.directory, "writer:vetoing"))
+    with attending(rig, ONE, vetoing):
+        faults.arm(RETRYABLE.at("writer:vetoing", point))
+        made = attempt(rig, witness, context=TRANSPORTABLE)
+    assert (made.code, made.ends) == (Hresult.S_OK, ["thaw"]), made.fact
+    assert made.failures == {inner.name: Hresult.VSS_E_WRITERERROR_RETRYABLE}
+    assert [event for event in inner.events if event in {"thaw", "abort"}] == ends
+
+
 def test_a_provider_that_does_not_even_abort_is_undone(rig: Rig, witness: Witness) -> None:
     luns = rig.lun_ids()
     faults = faults_of(rig)
@@ -108,17 +127,17 @@ def test_a_stop_holds_a_creation_until_it_is_released_from_the_command_line(
     rig: Rig, witness: Witness
 ) -> None:
     witness.events.clear()
-    point = ("provider", "pre_commit_snapshots")
+    point = ("provider", "end_prepare_snapshots")
     rig.run(ONE, VSSEMU, "fault", "set", *point, "--stop")
     with rig.backup(ONE) as backup:
         prepared(backup, context=TRANSPORTABLE, provider=FAULTY_ID)
         operation = backup.do_snapshot_set.begin()
         faults_of(rig).wait_reached(*point)
-        assert witness.events[-1] == "freeze"
+        assert witness.events[-1] == "prepare backup"
         (listed,) = json.loads(rig.run(ONE, VSSEMU, "fault", "list", "--json"))
         assert (listed["where"], listed["point"], listed["standing"]) == (*point, True)
         rig.run(ONE, VSSEMU, "fault", "release", *point)
-        operation.wait(30)
+        operation.wait(60)
     assert "thaw" in witness.events
     again = rig.exec(ONE, VSSEMU, "fault", "release", *point)
     assert again.returncode == 1

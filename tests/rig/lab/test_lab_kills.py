@@ -1,6 +1,6 @@
 """SIGKILL of one part of a host, at a known point of a creation or an import.
 
-Where the part stops is told by a provider with gates, so that each kill comes at the same
+Where the part stops is told by the faulty provider, so that each kill comes at the same
 point in every run. After each one: no volume is frozen, and the next creation works.
 """
 
@@ -9,15 +9,14 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.rig.lab import gatedprovider
 from tests.rig.lab.conftest import Labs
-from tests.rig.lab.gatedprovider import GATED_ID
+from tests.rig.lab.faultrig import FAULTY_ID, faults_of, register, stopped_at
 from tests.rig.lab.labrig import (
     ONE,
     PERSISTENT,
@@ -47,10 +46,10 @@ ARRAYD = "vssemu.daemons.arrayd"
 BEFORE_THE_HOLD = "end_prepare_snapshots"
 APPLICATIONS_FROZEN = "pre_commit_snapshots"
 IN_THE_HOLD = "commit_snapshots"
-COPIES_TAKEN = "commit_snapshots.done"
+COPIES_TAKEN = "commit_snapshots.after"
 APPLICATIONS_STILL_FROZEN = "post_commit_snapshots"
 AFTER_THE_THAW = "get_target_luns"
-AT_THE_END = "post_final_commit_snapshots.done"
+AT_THE_END = "post_final_commit_snapshots.after"
 POINTS = (
     BEFORE_THE_HOLD,
     APPLICATIONS_FROZEN,
@@ -62,82 +61,54 @@ POINTS = (
 )
 
 
-class Gates:
-    """The gates of the providers of both hosts."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-
-    @contextmanager
-    def at(self, point: str) -> Iterator[Callable[[], None]]:
-        """Have the provider stop at a point; gives what waits until it is there."""
-        stop = self.directory / f"stop-at-{point}"
-        reached = self.directory / f"reached-{point}"
-        stop.touch()
-        try:
-            yield lambda: eventually(reached.exists, seconds=20)
-        finally:
-            stop.unlink()
-            reached.unlink(missing_ok=True)
-
-
 @pytest.fixture(scope="module")
-def gated_lab(labs: Labs) -> Iterator[tuple[Rig, Gates]]:
-    """A lab whose hosts have the provider with gates."""
+def faulty_lab(labs: Labs) -> Iterator[Rig]:
+    """A lab whose hosts have the faulty provider."""
     rig = labs.new()
-    gates = Gates(labs.root / "gates")
-    gates.directory.mkdir()
     try:
         rig.up("F:=96M")
         for host in (ONE, TWO):
             with rig.vss(host) as vss:
-                gatedprovider.register(vss.client, gates.directory)
+                register(vss.client)
         fill(rig.path(ONE, "/mnt/F/data"), files=8)
-        yield rig, gates
+        yield rig
     finally:
         rig.down()
 
 
 @pytest.fixture
-def lab(gated_lab: tuple[Rig, Gates]) -> Iterator[Rig]:
+def lab(faulty_lab: Rig) -> Iterator[Rig]:
     """After the test: nothing is frozen, marked or left, and the next creation works."""
-    rig, _ = gated_lab
+    rig = faulty_lab
     before = rig.lun_ids()
     yield rig
     rig.assert_writable(ONE)
     rig.wait_service(ONE)
     with rig.backup(ONE) as backup:
-        create(backup, provider=GATED_ID)
+        create(backup, provider=FAULTY_ID)
         rig.assert_writable(ONE)
     (volume,) = [v for v in rig.volumes(ONE) if "F:\\" in v.letters]
     assert GptFlags(volume.flags) == GptFlags.NONE
     eventually(lambda: rig.lun_ids() == before)
 
 
-@pytest.fixture
-def gates(gated_lab: tuple[Rig, Gates]) -> Gates:
-    return gated_lab[1]
-
-
 @contextmanager
-def doing(rig: Rig, gates: Gates, point: str) -> Iterator[tuple[BackupComponents, Async]]:
+def doing(rig: Rig, point: str) -> Iterator[tuple[BackupComponents, Async]]:
     """Have a creation under way on systemOne that waits at a point."""
-    with rig.vss(ONE) as vss, gates.at(point) as wait_reached:
+    with rig.vss(ONE) as vss, stopped_at(rig, point) as wait_reached:
         backup = vss.backup_components()
-        prepared(backup, provider=GATED_ID)
+        prepared(backup, provider=FAULTY_ID)
         operation = backup.do_snapshot_set.begin()
         wait_reached()
         yield backup, operation
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_the_service_killed_in_a_creation_leaves_nothing_of_it(
-    lab: Rig, gates: Gates, point: str
-) -> None:
+def test_the_service_killed_in_a_creation_leaves_nothing_of_it(lab: Rig, point: str) -> None:
     before = lab.lun_ids()
     writer = Witness()
     with attending(lab, ONE, writer):
-        with doing(lab, gates, point) as (_, operation):
+        with doing(lab, point) as (_, operation):
             lab.kill(ONE, VSSD)
             lab.assert_writable(ONE)
             with pytest.raises((RpcBroken, RpcClosed)):
@@ -151,12 +122,12 @@ def test_the_service_killed_in_a_creation_leaves_nothing_of_it(
 
 @pytest.mark.parametrize("point", POINTS)
 def test_the_provider_killed_in_a_creation_fails_it_with_a_documented_code(
-    lab: Rig, gates: Gates, point: str
+    lab: Rig, point: str
 ) -> None:
     before = lab.lun_ids()
     writer = Witness()
     with attending(lab, ONE, writer):
-        with doing(lab, gates, point) as (backup, operation):
+        with doing(lab, point) as (backup, operation):
             lab.kill(ONE, PROVIDER)
             lab.assert_writable(ONE)
             with pytest.raises(VssError) as failed:
@@ -172,26 +143,24 @@ def test_the_provider_killed_in_a_creation_fails_it_with_a_documented_code(
 
 
 @pytest.mark.parametrize("point", [BEFORE_THE_HOLD, IN_THE_HOLD, AFTER_THE_THAW])
-def test_the_requester_killed_in_a_creation_ends_its_set(
-    lab: Rig, gates: Gates, point: str
-) -> None:
+def test_the_requester_killed_in_a_creation_ends_its_set(lab: Rig, point: str) -> None:
     before = lab.lun_ids()
     script = (
         "import vssemu\n"
         "from tests.rig.lab.labrig import create\n"
-        "from tests.rig.lab.gatedprovider import GATED_ID\n"
+        "from tests.rig.lab.faultrig import FAULTY_ID\n"
         "with vssemu.connect() as vss, vss.backup_components() as backup:\n"
-        "    create(backup, provider=GATED_ID)\n"
+        "    create(backup, provider=FAULTY_ID)\n"
     )
-    with gates.at(point) as wait_reached, lab.running(ONE, sys.executable, "-c", script):
+    with stopped_at(lab, point) as wait_reached, lab.running(ONE, sys.executable, "-c", script):
         wait_reached()
         lab.kill(ONE, script)
         lab.assert_writable(ONE)
     eventually(lambda: lab.lun_ids() == before)
 
 
-def test_the_watchdog_killed_in_the_hold_ends_the_hold_at_once(lab: Rig, gates: Gates) -> None:
-    with doing(lab, gates, IN_THE_HOLD) as (backup, operation):
+def test_the_watchdog_killed_in_the_hold_ends_the_hold_at_once(lab: Rig) -> None:
+    with doing(lab, IN_THE_HOLD) as (backup, operation):
         guard = guard_of(lab, ONE)
         os.kill(guard, signal.SIGKILL)
         lab.assert_writable(ONE, seconds=5)
@@ -210,22 +179,21 @@ def guard_of(rig: Rig, host: str) -> int:
     return 0
 
 
-def test_the_array_killed_in_the_hold_fails_the_creation(lab: Rig, gates: Gates) -> None:
-    with doing(lab, gates, IN_THE_HOLD) as (backup, operation):
+def test_the_array_killed_in_the_hold_fails_the_creation(lab: Rig) -> None:
+    with doing(lab, IN_THE_HOLD) as (backup, operation):
         lab.kill(None, ARRAYD)
-        (gates.directory / f"stop-at-{IN_THE_HOLD}").unlink()
+        faults_of(lab).release("provider", IN_THE_HOLD)
         with pytest.raises(VssError):
             operation.wait(60)
         lab.assert_writable(ONE)
         backup.abort_backup()
-        (gates.directory / f"stop-at-{IN_THE_HOLD}").touch()
     eventually(lambda: lab.pids(None, ARRAYD))
     eventually(lab.lab.paths.array_socket.exists)
 
 
-def test_a_host_switched_off_in_the_hold_starts_again_and_works(lab: Rig, gates: Gates) -> None:
+def test_a_host_switched_off_in_the_hold_starts_again_and_works(lab: Rig) -> None:
     before = lab.lun_ids()
-    with doing(lab, gates, IN_THE_HOLD):
+    with doing(lab, IN_THE_HOLD):
         command = [VSSEMU, "lab", "poweroff", "--name", lab.name, ONE]
         subprocess.run(command, check=True, timeout=60, capture_output=True)
         with pytest.raises(VssError):
@@ -237,18 +205,16 @@ def test_a_host_switched_off_in_the_hold_starts_again_and_works(lab: Rig, gates:
     eventually(lambda: lab.lun_ids() == before)
 
 
-@pytest.mark.parametrize("point", ["locate_luns", "locate_luns.done", "fill_in_lun_info"])
+@pytest.mark.parametrize("point", ["locate_luns", "locate_luns.after", "fill_in_lun_info"])
 @pytest.mark.parametrize("victim", [VSSD, PROVIDER])
-def test_a_kill_in_an_import_leaves_nothing_half_done(
-    lab: Rig, gates: Gates, point: str, victim: str
-) -> None:
+def test_a_kill_in_an_import_leaves_nothing_half_done(lab: Rig, point: str, victim: str) -> None:
     """What came stays listed for the clean-up verb, or the import ended well all the same."""
     with lab.backup(ONE) as creator:
-        made = create(creator, provider=GATED_ID)
+        made = create(creator, provider=FAULTY_ID)
         document = creator.save_as_xml()
         with lab.vss(TWO) as vss:
             importer = vss.backup_components()
-            with gates.at(point) as wait_reached:
+            with stopped_at(lab, point, TWO) as wait_reached:
                 importer.initialize_for_backup(document)
                 importer.set_context(Context.ALL)
                 operation = importer.import_snapshots.begin()
@@ -272,7 +238,7 @@ def test_a_kill_in_an_import_leaves_nothing_half_done(
         devices = lab.path(TWO, "/run/vssemu/GLOBALROOT/Device")
         eventually(lambda: not list(devices.iterdir()))
     with lab.backup(ONE) as creator, lab.backup(TWO) as importer:
-        create(creator, provider=GATED_ID)
+        create(creator, provider=FAULTY_ID)
         assert import_set(importer, creator.save_as_xml()) == Hresult.VSS_S_ASYNC_FINISHED
 
 

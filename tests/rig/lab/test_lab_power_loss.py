@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig.lab import gatedprovider
-from tests.rig.lab.gatedprovider import GATED_ID
+from tests.rig.lab.faultrig import FAULTY_ID, register, stopped_at
 from tests.rig.lab.labrig import (
     ONE,
     PERSISTENT,
@@ -157,18 +156,17 @@ def test_a_power_loss_at_a_random_moment_of_a_creation_leaves_nothing(
 
 
 def test_a_power_loss_in_the_hold_leaves_nothing_frozen(
-    own_lab: Callable[..., Rig], scratch: Path
+    own_lab: Callable[..., Rig],
 ) -> None:
     """The worst moment: the volume is frozen, its writer waits and ignores SIGKILL."""
     rig = own_lab("F:=96M", pool=True)
     with rig.vss(ONE) as vss:
-        gatedprovider.register(vss.client, scratch)
-    (scratch / "stop-at-commit_snapshots").touch()
-    with loaded(rig), rig.vss(ONE) as vss:
+        register(vss.client)
+    with loaded(rig), rig.vss(ONE) as vss, stopped_at(rig, "commit_snapshots") as wait_reached:
         backup = vss.backup_components()
-        prepared(backup, provider=GATED_ID)
+        prepared(backup, provider=FAULTY_ID)
         operation = backup.do_snapshot_set.begin()
-        eventually((scratch / "reached-commit_snapshots").exists)
+        wait_reached()
         sigkill_everything(rig)
         with pytest.raises((RpcBroken, RpcClosed, OSError)):
             operation.wait(10)
