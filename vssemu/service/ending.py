@@ -12,6 +12,7 @@ from functools import partial
 import trio
 
 from vssemu.service import deletion, undo
+from vssemu.service.catalog import SetStatus
 from vssemu.service.openset import CreationSlot
 from vssemu.service.operations import Operations
 from vssemu.service.participants import Occasion
@@ -102,7 +103,8 @@ async def _end(session: Session, why: str, parts: Parts, slot: CreationSlot) -> 
     drop_open_set(session, slot)
     held = [stored for stored in parts.catalog.sets() if stored.holder == session.key]
     for stored in held:
-        if stored.is_auto_release:
+        # A failed creation is undone by `recovery`: its copies may have no records to end by.
+        if stored.is_auto_release and stored.status is not SetStatus.UNDOING:
             await undo.best(parts, "end_set", partial(deletion.end_set, parts, stored, why))
     if session.created is None:
         occasion = replace(occasion, set_id=None)
