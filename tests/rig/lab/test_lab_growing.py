@@ -122,6 +122,7 @@ def test_up_again_adds_what_is_missing_and_refuses_what_differs(
                          f"volume I: of {ONE}\n")  # fmt: skip
     assert done("lab", "up", str(file)) == f"lab {rig.name} was up already\n"
     assert done("lab", "up", *name) == f"lab {rig.name} was up already\n"
+    assert not rig.lab.up(), "what is recorded is what it has"
     rig.assert_writable(TWO, "G")
     rig.assert_writable(ONE, "I")
     assert len(rig.lun_ids()) == 3

@@ -46,11 +46,12 @@ def names(labs: Labs) -> Iterator[list[str]]:
     """Names of labs that a suite had; nothing of them may be left."""
     had: list[str] = []
     yield had
-    for name in had:
-        rig = Rig(name)
-        try:
+    rigs = [Rig(name) for name in had]
+    try:
+        for rig in rigs:
             assert_nothing_left(rig)
-        finally:
+    finally:
+        for rig in rigs:
             rig.lab.down()
 
 
@@ -121,6 +122,8 @@ def test_workers_of_xdist_have_labs_of_their_own_and_killed_they_leave_nothing(
         names += eventually_named(suite, "one", "two")
         assert len(set(names)) == 2
         assert all((LABS / name).exists() for name in names)
+        for name in names:  # the number in it is the worker's
+            os.kill(int(name.split("-")[1]), signal.SIGKILL)
     eventually(lambda: not any((LABS / name).exists() for name in names), seconds=60)
 
 

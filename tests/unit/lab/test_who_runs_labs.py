@@ -7,12 +7,22 @@ from typing import Any
 
 import pytest
 
+import vssemu
 from vssemu.lab.config import LabConfig
+from vssemu.lab.growth import Growth
 from vssemu.lab.lab import Lab
+from vssemu.lab.status import all_labs
 from vssemu.vss.errors import AccessDenied
 
 METHODS: dict[str, Callable[[Lab], Any]] = {
     "up": lambda lab: lab.up(LabConfig(name="of-nobody")),
+    "add": lambda lab: lab.add(Growth(hosts=("systemThree",))),
+    "remove_host": lambda lab: lab.remove_host("systemOne"),
+    "remove_volumes": lambda lab: lab.remove_volumes(None, ["F"]),
+    "recorded": Lab.recorded,
+    "hosts": Lab.hosts,
+    "all labs": lambda _: all_labs(),
+    "connect": lambda lab: vssemu.connect(lab=lab.paths.name, host="systemOne"),
     "down": Lab.down,
     "status": Lab.status,
     "execute": lambda lab: lab.execute("systemOne", ["true"]),
