@@ -1,5 +1,6 @@
 """Volumes of every shape: xfs and ext4, in partitions and on whole LUNs, several on one LUN."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,16 +40,21 @@ LOG = 64
 """MiB that the log of a small xfs takes, which df does not count."""
 
 _WRITER = """
-import itertools, os, sys
-files = [os.open(f"/mnt/{x}/counter", os.O_WRONLY | os.O_CREAT) for x in sys.argv[1]]
+import itertools, mmap, os, sys
+flags = os.O_WRONLY | os.O_CREAT | os.O_DIRECT
+files = [os.open(f"/mnt/{x}/counter", flags) for x in sys.argv[1]]
+block = mmap.mmap(-1, 4096)
 for number in itertools.count(1):
+    block[:12] = b"%012d" % number
     for fd in files:
-        os.pwrite(fd, b"%012d" % number, 0)
-        os.fsync(fd)
+        os.pwritev(fd, [block], 0)
+    if number == 1:
+        os.sync()
     if number == 20:
         print(flush=True)
 """
-"""Writes a growing number to one volume after the other."""
+"""Writes a growing number to one volume after the other, past the caches: many in the time
+that a clone takes."""
 
 
 @pytest.fixture(scope="module")
@@ -140,15 +146,20 @@ def counting(rig: Rig) -> Iterator[None]:
 
 
 def test_a_set_of_five_volumes_on_four_luns_is_one_instant(mixed: Rig) -> None:
-    """The number of each volume is that of the one before, or one less; of the first, one more."""
+    """All are frozen before the first clone and until after the last.
+
+    So the numbers that a program writes to one after the other are equal, or one less from
+    some volume on.
+    """
     frozen = originals(mixed)
     before = mixed.lun_ids()
     with counting(mixed):
         made = imported(mixed, *VOLUMES)
+    _assert_held_throughout(mixed)
     assert len(mixed.lun_ids() - before) == 4
     trees = copies_on(mixed, TWO, made)
     assert {letter: digest(tree / "data") for letter, tree in trees.items()} == frozen
-    numbers = [int((trees[letter] / "counter").read_text()) for letter in LETTERS]
+    numbers = [int((trees[letter] / "counter").read_bytes()[:12]) for letter in LETTERS]
     assert numbers == sorted(numbers, reverse=True)
     assert numbers[0] - numbers[-1] <= 1
     assert [v.flags for v in mixed.volumes(TWO)] == [SHADOW_FLAGS] * 5
@@ -156,6 +167,16 @@ def test_a_set_of_five_volumes_on_four_luns_is_one_instant(mixed: Rig) -> None:
     delete_set(mixed, TWO, made)
     for letter in LETTERS:
         mixed.path(ONE, f"/mnt/{letter}/counter").unlink()
+
+
+def _assert_held_throughout(rig: Rig) -> None:
+    trace = json.loads(rig.run(ONE, "vssemu", "trace", "--json"))
+    (commit,) = [phase for phase in trace["phases"] if phase["name"] == "commit_snapshots"]
+    (hold,) = trace["holds"]
+    assert {each["volume"] for each in hold["volumes"]} == {v.name for v in rig.volumes(ONE)}
+    for each in hold["volumes"]:
+        assert each["frozen"] <= commit["start"]
+        assert each["thawed"] >= commit["start"] + commit["seconds"]
 
 
 def test_a_lun_stays_until_the_last_copy_on_it_is_deleted(mixed: Rig) -> None:
