@@ -139,7 +139,16 @@ def test_settled_means_that_the_starter_has_closed_the_device(
     rig: Rig, raw: RawDevice, kept: KeptDaemon
 ) -> None:
     raw.let_go()
-    kept.publish()
+    kept.process.send_signal(signal.SIGSTOP)
+    try:
+        kept.revision += 1
+        kept.tell(list=[], revision=kept.revision)
+        kept.wait_log("names removed")
+        time.sleep(0.2)
+        assert kept.count(settled=kept.revision) == 0
+    finally:
+        kept.process.send_signal(signal.SIGCONT)
+    kept.wait_event(settled=kept.revision)
     assert not raw.is_bound()
 
 
@@ -214,17 +223,24 @@ def test_everything_ends_with_the_starter(rig: Rig, raw: RawDevice, kept: KeptDa
     wait_until(lambda: not raw.is_bound(), "the device is free")
 
 
-@pytest.mark.parametrize("lost", ["unmounted", "record"])
+@pytest.mark.parametrize("lost", ["unmounted", "record", "library"])
 def test_what_cannot_go_on_begins_anew(rig: Rig, kept: KeptDaemon, lost: str) -> None:
     os.stat(rig.path("Device"))
     starts = kept.facts()["starts"]
+    record = rig.directory / "GLOBALROOT.state"
     if lost == "unmounted":
         run("umount", "--lazy", rig.mountpoint)
+    elif lost == "record":
+        record.write_text("{}")
+        kept.kill()
     else:
-        (rig.directory / "GLOBALROOT.state").write_text("{}")
+        # As if the FUSE library had been replaced by one that asks the kernel for other things.
+        known = json.loads(record.read_text())
+        record.write_text(json.dumps({**known, "reply": known["init"]}))
         kept.kill()
     wait_until(lambda: kept.facts()["starts"] > starts, "devicefs is started again")
     kept.wait_ready()
+    assert ("not the one of the last start" in kept.log) is (lost == "library")
     (mounted,) = rig.mounts("fuse")
     assert kept.log.count('"took_over": false') == 2
     assert (rig.path("Device") / "hello.txt").read_text() == "hello\n"

@@ -152,9 +152,10 @@ def test_nothing_is_taken_from_a_stranger(supervised: Callable[..., Supervised])
     stranger.keep("two", writer)
     stranger.forget("one")
     os.close(writer)
+    stranger.settle()
+    assert host.facts()["kept"] == ["one"]
     with os.fdopen(reader) as end:
         assert end.read() == "", "the supervisor has closed what came"
-    assert host.facts()["kept"] == ["one"]
 
 
 def test_one_with_something_kept_is_not_kept_waiting_for_those_before_it(
