@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -37,7 +38,7 @@ from vssemu.lab.waiting import until
 from vssemu.linux import loop
 from vssemu.vss import steps
 from vssemu.vss.array import ArrayLun, LunState
-from vssemu.vss.host import GptFlags
+from vssemu.vss.host import SHADOW_FLAGS, GptFlags
 from vssemu.vss.identity import LunId, SnapshotSetId
 from vssemu.vss.steps import ArrivalStep, BreakStep, CreationStep
 
@@ -48,7 +49,7 @@ FINISHED = Hresult.VSS_S_ASYNC_FINISHED
 GUARD = "vssemu.daemons.holdguard"
 ARRAYD = "vssemu.daemons.arrayd"
 
-WAIT = 20.0
+WAIT = 90.0
 """Seconds for what comes by itself: restarts, and what is tried again every 15 s."""
 
 _ACTS = {
@@ -87,8 +88,7 @@ def _ends(witness: Witness) -> tuple[str, ...]:
 class Requester:
     """A requester at work. By default a thread of the test; one that is killed is a program."""
 
-    def __init__(self, rig: Rig, host: str, act: str, argument: str, *, killable: bool) -> None:
-        path = rig.path(host, "/run/vssemu/vss.sock")
+    def __init__(self, path: Path, act: str, argument: str, *, killable: bool) -> None:
         self._said = ""
         self._program: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, args=(act, path, argument))
@@ -198,9 +198,13 @@ class _Cell:
                 left = self._left(wanted.copies)
             until(lambda: _ends(witness) == wanted.writer, seconds=WAIT if self.creates else 0)
         self._clean_up()
-        self._assert_as_before()
         self._assert_works()
+        self._assert_as_before()
         return Seen(code, left, _ends(witness))
+
+    @property
+    def _socket(self) -> Path:
+        return self.rig.path(self.host, "/run/vssemu/vss.sock")
 
     # --- what runs
 
@@ -227,10 +231,11 @@ class _Cell:
         faults = faults_of(self.rig, self.host)
         faults.arm(Fault("service", self.at.name, "stop"))
         is_victim = self.victim is Victim.REQUESTER
-        requester = Requester(self.rig, self.host, act, argument, killable=is_victim)
+        requester = Requester(self._socket, act, argument, killable=is_victim)
         pids: list[int] = []
         try:
             faults.wait_reached("service", self.at.name, seconds=WAIT)
+            self._assert_marked()
             if is_victim:
                 requester.kill()
             else:
@@ -258,13 +263,27 @@ class _Cell:
             Victim.HOLDGUARD: lambda: [guard_of(rig, host)],
         }[victim]()
         assert pids, f"{victim.value} does not run"
+        descriptors = [os.pidfd_open(pid) for pid in pids]
         for pid in pids:
             os.kill(pid, self.signal)
         if self.signal == signal.SIGKILL:
-            eventually(lambda: not any(os.path.exists(f"/proc/{p}/exe") for p in pids))
+            for descriptor in descriptors:
+                # Readable for everybody at once, its parent too.
+                assert select.select([descriptor], [], [], WAIT)[0]
             if not self._holds_writes:
                 self._wait_back(victim)
+        for descriptor in descriptors:
+            os.close(descriptor)
         return pids
+
+    def _assert_marked(self) -> None:
+        """Fail unless F: has the bits of a copy between the rows that change them."""
+        at = self.at
+        if self.creates and not self._holds_writes:
+            marked = at > CreationStep.SET_FLAGS and not at > CreationStep.CLEAR_FLAGS
+            if at.step not in (CreationStep.SET_FLAGS, CreationStep.CLEAR_FLAGS):
+                (volume,) = [v for v in self.rig.volumes(ONE) if "F:\\" in v.letters]
+                assert GptFlags(volume.flags) == (SHADOW_FLAGS if marked else GptFlags.NONE)
 
     @property
     def _holds_writes(self) -> bool:
@@ -319,12 +338,17 @@ class _Cell:
     def _clean_up(self) -> None:
         """Do what is the administrator's to do."""
         for lun in self._new():
+            if lun.state is LunState.PREPARED:
+                continue
             with self.rig.vss(TWO) as vss, self.rig.lab.array() as array:
                 if lun.state is LunState.IMPORT_FAILED:
                     assert self.set_id is not None
                     assert vss.client.call(disks_api.clean_up, self.set_id) == [lun.id]
                     continue
-                if lun.state is LunState.INDEPENDENT:
+                if lun.state is LunState.CLAIMED:
+                    assert outcome("delete", self._socket, str(self.set_id)) == "ok"
+                    continue
+                if lun.masked_to:
                     vss.client.call(disks_api.mask, lun.id)
                 array.call(array_api.delete_lun, lun.id)
 

@@ -32,14 +32,16 @@ class Victim(Enum):
     HOLDGUARD = "holdguard"
 
 
-GONE, FREE, FAILED = "gone", "committed", "import-failed"
-PLAIN, WRITABLE = "independent", "independent, writable"
+GONE, FREE, FAILED, HERE = "gone", "committed", "import-failed", "claimed"
+PLAIN, WRITABLE, BEGUN = "independent", "independent, writable", "prepared"
 """What the array has of the set in the end: nothing; a copy that anybody may import who has
-its document; one that waits for the clean-up verb; one that belongs to the administrator."""
+its document; one that waits for the clean-up verb; one that is on its host as before; one that
+belongs to the administrator; one that was only begun, which its provider drops at the next
+BeginPrepareSnapshot: it hears of no abort before DoSnapshotSet."""
 
 OK, NOBODY, BROKEN = "ok", "the requester is dead", "connection lost"
 VETO, UNEXPECTED = "VSS_E_PROVIDER_VETO", "VSS_E_UNEXPECTED_PROVIDER_ERROR"
-NO_HOLD = "VSS_E_HOLD_WRITES_TIMEOUT"
+NO_HOLD, NO_ANSWER = "VSS_E_HOLD_WRITES_TIMEOUT", "VSS_E_UNEXPECTED"
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,13 @@ def _creation(victim: Victim, at: Point, code: str) -> Seen:
         code = VETO  # a copy that was not taken is not taken after a restart
     if victim is Victim.HOLDGUARD and held:
         code = NO_HOLD
-    return Seen(code, GONE, _writer(at, code))
+    before = at.place < _place(CreationStep.END_PREPARE)
+    left = (code == BROKEN and before) or (code == NOBODY and not at > CreationStep.END_PREPARE)
+    return Seen(code, BEGUN if begun and left else GONE, _writer(at, code))
+
+
+def _place(step: CreationStep) -> int:
+    return Point(steps.CREATION, step).place
 
 
 def _writer(at: Point, code: str) -> tuple[str, ...]:
@@ -120,7 +128,7 @@ def _writer(at: Point, code: str) -> tuple[str, ...]:
         shutdown = ("backup shutdown",) if at > CreationStep.BACKUP_SHUTDOWN else ()
         return ("thaw", *shutdown) if thawed else ("abort",) if frozen else ()
     if code == NOBODY:
-        aborted = at.place >= Point(at.sequence, CreationStep.PREPARE_SNAPSHOT).place and not made
+        aborted = at.place >= _place(CreationStep.PREPARE_SNAPSHOT) and not made
         events = ("thaw",) * thawed + ("abort",) * aborted
         return (*events, "backup shutdown") if told else events
     return ("abort", "backup shutdown")
@@ -162,6 +170,17 @@ DIAGONAL = [
     (Victim.HOLDGUARD, Point(_C, CreationStep.COMMIT)),
 ]
 """Every victim at telling points, every sequence: what `make test` has time for."""
+
+
+_ABORTED = ("abort", "backup shutdown")
+HANGS = {
+    (Victim.PROVIDER, Point(_C, CreationStep.COMMIT)): Seen(NO_HOLD, GONE, _ABORTED),
+    (Victim.PROVIDER, Point(_C, CreationStep.PRE_COMMIT)): Seen(UNEXPECTED, GONE, _ABORTED),
+    (Victim.ARRAYD, Point(_C, CreationStep.COMMIT)): Seen(NO_HOLD, GONE, _ABORTED),
+    (Victim.ARRAYD, Point(_D, DeletionStep.RETIRE)): Seen(NO_ANSWER, HERE),
+    (Victim.ARRAYD, Point(_B, BreakStep.RELEASE)): Seen(NO_ANSWER, HERE),
+}
+"""What is seen when the victim hangs (SIGSTOP) until the requester has its answer."""
 
 
 def name_of(cell: tuple[Victim, Point]) -> str:

@@ -1,20 +1,14 @@
 """The service killed at chosen moments on a real host: what the next one finds and mends."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
 
 import pytest
-import trio
 
 from tests.rig.lab.labrig import ONE, Rig, eventually
-from tests.unit.service.writerdouble import WriterDouble
 from vssemu import BackupComponents, Context, ObjectType, VssError
-from vssemu.api import disks
 from vssemu.rpc.errors import RpcError
-from vssemu.vss.host import SHADOW_FLAGS, GptFlags
 from vssemu.vss.snapshot import SnapshotProperties
-from vssemu.vss.writer import EventKind
 
 VSSD, RUNNER = "vssemu.daemons.vssd", "vssemu.daemons.provider_runner"
 
@@ -50,11 +44,6 @@ def answers(rig: Rig) -> bool:
     return False
 
 
-def flags(rig: Rig) -> list[GptFlags]:
-    with rig.vss(ONE) as vss:
-        return [GptFlags(volume.flags) for volume in vss.client.call(disks.list_volumes)]
-
-
 def content(rig: Rig, path: str) -> str | None:
     """Return what a file of the host holds, None while it cannot be read."""
     try:
@@ -63,39 +52,12 @@ def content(rig: Rig, path: str) -> str | None:
         return None
 
 
-@contextlib.contextmanager
-def connection_lost() -> Iterator[None]:
-    """The block's connection dies in it, on purpose."""
-    with contextlib.suppress(OSError, RpcError):
-        yield
-
-
 def delete_all(rig: Rig) -> None:
     with rig.backup(ONE) as backup:
         backup.initialize_for_backup()
         backup.set_context(Context.ALL)
         for copy in backup.query():
             backup.delete_snapshots(copy.snapshot_id, ObjectType.SNAPSHOT, False)
-
-
-def test_flags_on_the_source_are_cleared_by_the_service_that_follows(rig: Rig) -> None:
-    writer = WriterDouble([], "gate", plan={EventKind.PREPARE_SNAPSHOT: "hang"})
-    path = rig.path(ONE, "/run/vssemu/vss.sock")
-    thread = threading.Thread(target=lambda: trio.run(writer.run, path), daemon=True)
-    thread.start()
-    eventually(writer.subscribed.is_set)
-    with connection_lost(), rig.backup(ONE) as backup:
-        begun(backup)
-        backup.do_snapshot_set.begin()
-        eventually(lambda: "PrepareSnapshot" in writer.kinds)
-        assert flags(rig) == [SHADOW_FLAGS]
-        rig.kill(ONE, VSSD)
-    thread.join(10)
-    eventually(lambda: answers(rig))
-    assert flags(rig) == [GptFlags.NONE]
-    assert copies(rig) == []
-    assert len(rig.lun_ids()) == 1
-    rig.path(ONE, "/mnt/F/written").write_text("as before")
 
 
 def test_a_persistent_copy_is_there_again_and_no_provider_is_left_over(rig: Rig) -> None:

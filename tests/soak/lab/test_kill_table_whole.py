@@ -1,6 +1,6 @@
-"""The whole kill table: every victim at every row of every sequence.
+"""The whole kill table: every victim at every row of every sequence, and some that hang.
 
-Half an hour on two cores. `VSSEMU_KILL_POINTS=import,delete` plays some sequences alone.
+Half an hour on two idle cores. `VSSEMU_KILL_POINTS=import,delete` plays some sequences alone.
 """
 
 import os
@@ -11,7 +11,7 @@ import pytest
 
 from tests.rig.lab.conftest import Labs
 from tests.rig.lab.killrig import KillRig
-from tests.rig.lab.killtable import WHOLE, Point, Victim, name_of, seen
+from tests.rig.lab.killtable import HANGS, WHOLE, Point, Victim, name_of, seen
 
 SEQUENCES = os.environ.get("VSSEMU_KILL_POINTS", "creation,import,delete,break").split(",")
 
@@ -27,3 +27,11 @@ def kill_rig(labs: Labs) -> Iterator[KillRig]:
 def test_a_kill_leaves_what_the_table_says(kill_rig: KillRig, cell: tuple[Victim, Point]) -> None:
     wanted = seen(*cell)
     assert kill_rig.play(*cell, wanted, signal.SIGKILL) == wanted
+
+
+@pytest.mark.parametrize("cell", HANGS, ids=name_of)
+def test_who_hangs_is_not_waited_for_for_ever(
+    kill_rig: KillRig, cell: tuple[Victim, Point]
+) -> None:
+    wanted = HANGS[cell]
+    assert kill_rig.play(*cell, wanted, signal.SIGSTOP) == wanted
