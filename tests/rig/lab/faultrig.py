@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID, uuid5
 
 from tests.rig.lab.labrig import ONE, VSSEMU, Rig, eventually, prepared
@@ -15,7 +16,7 @@ from vssemu.faults import Fault, FaultStore
 from vssemu.faults.plan import Action
 from vssemu.rpc import client as rpc
 from vssemu.vss.enums import ProviderType
-from vssemu.vss.errors import VssError
+from vssemu.vss.errors import ProviderInUse, VssError
 from vssemu.vss.host import GptFlags
 from vssemu.vss.identity import LunId, ProviderId
 from vssemu.writers import faulty
@@ -73,8 +74,17 @@ def registered(rig: Rig, *hosts: str) -> Iterator[None]:
     yield
     for host in hosts:
         faults_of(rig, host).clear()
-        with rig.vss(host) as vss:
+        # What an abort that failed has left is undone a moment later.
+        eventually(partial(_unregistered, rig, host), seconds=30)
+
+
+def _unregistered(rig: Rig, host: str) -> bool:
+    with rig.vss(host) as vss:
+        try:
             vss.client.call(registry.unregister_provider, FAULTY_ID)
+        except ProviderInUse:
+            return False
+    return True
 
 
 @contextmanager
