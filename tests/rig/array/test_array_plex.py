@@ -160,13 +160,13 @@ def copied_bytes(process: ArrayProcess, but: LunId) -> int:
 
 
 async def test_a_plex_is_begun_at_once_and_goes_on_between_the_calls(site: Site) -> None:
-    lun, set_id = await filled(site, 64 * MIB), SnapshotSetId(uuid4())
+    lun, set_id = await filled(site, 48 * MIB), SnapshotSetId(uuid4())
     assert await site.one.call(api.can_copy, [lun], PLEX)
     await site.one.call(api.prepare, set_id, [lun], PLEX)
     await until(lambda: copied_bytes(site.process, lun) > 0)
     await site.one.write(lun, b"before the commit", MIB)
     await site.one.call(api.finish_prepare, set_id)
-    assert copied_bytes(site.process, lun) >= 64 * MIB
+    assert copied_bytes(site.process, lun) >= 48 * MIB
     await site.one.write(lun, b"at the commit", MIB)
     await site.one.call(api.commit, set_id)
     await site.one.write(lun, b"after the commit", MIB)
@@ -176,7 +176,7 @@ async def test_a_plex_is_begun_at_once_and_goes_on_between_the_calls(site: Site)
     assert record.naa is not None
     assert await site.two.read(record.naa, 17, MIB) == b"at the commitmmit"
     listed = {one.id: one for one in await site.call(api.inventory)}
-    assert (listed[record.naa].kind, listed[record.naa].allocated) == (PLEX, 64 * MIB)
+    assert (listed[record.naa].kind, listed[record.naa].allocated) == (PLEX, 48 * MIB)
 
 
 async def test_an_origin_goes_while_its_plex_stays(site: Site) -> None:
@@ -223,7 +223,7 @@ async def test_a_plex_that_was_not_committed_is_gone_after_a_kill(
     process: ArrayProcess, when: str
 ) -> None:
     async with connected(process) as site:
-        lun, set_id = await filled(site, 64 * MIB), SnapshotSetId(uuid4())
+        lun, set_id = await filled(site, 48 * MIB), SnapshotSetId(uuid4())
         await site.one.call(api.prepare, set_id, [lun], PLEX)
         if when == "copying":
             await until(lambda: copied_bytes(process, lun) > 0)
@@ -254,7 +254,7 @@ async def test_a_committed_plex_is_completed_after_a_kill(process: ArrayProcess)
 
 
 async def test_an_abort_ends_the_copying(site: Site) -> None:
-    lun, set_id = await filled(site, 96 * MIB), SnapshotSetId(uuid4())
+    lun, set_id = await filled(site, 64 * MIB), SnapshotSetId(uuid4())
     await site.one.call(api.prepare, set_id, [lun], PLEX)
     await until(lambda: copied_bytes(site.process, lun) > 0)
     await site.one.call(api.abort, set_id)

@@ -13,49 +13,26 @@ Raises OSError for what the file system refuses.
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 import trio
 
 from vssemu.array.engines import plex
-from vssemu.array.engines.converging import Breathe, ConvergingClone
 from vssemu.array.engines.files import IMAGE, LunFiles, opened
+from vssemu.array.engines.making import Making
 from vssemu.linux import fsxattr, reflink
 from vssemu.vss.array import LunKind
 from vssemu.vss.engine import Backing, CopyPair, Prepared, Usage
 from vssemu.vss.identity import LunId
 
-GOOD_ENOUGH: Final = 0.05
-"""Seconds of holding writes that are not worth another rehearsal."""
-
-REHEARSALS: Final = 8
-WORTH_ANOTHER: Final = 0.8
-"""A rehearsal that took more than this share of the one before has nothing left to gain."""
-
-SHORTEST_CALM: Final = 0.25
-CALM: Final = 9
-"""How long nothing is rehearsed while a commit is waited for: seconds, times the last one's."""
-
 SECONDS_PER_CLONE: Final = 1e-3
-PAUSE: Final = 1e-3
 _SCRATCH: Final = "scratch"
 _UNFINISHED: Final = "scratch.new"
 
 R = TypeVar("R")
-
-
-@dataclass(kw_only=True, slots=True)
-class _Job:
-    """A copy in the making: its point in time, and the full copy that follows it, if one."""
-
-    point: ConvergingClone
-    full: plex.FullCopy | None = None
-    has_begun: bool = False
 
 
 class ReflinkEngine:
@@ -65,15 +42,11 @@ class ReflinkEngine:
 
     def __init__(self, directory: Path) -> None:
         self._files = LunFiles(directory)
-        self._jobs: dict[LunId, _Job] = {}
-        # Clones made at one time wait for each other's blocks and take longer than in turn.
-        self._cloning = trio.CapacityLimiter(1)
-        self._copying = trio.CapacityLimiter(1)
+        self._making = Making(self._files)
 
     def close(self) -> None:
         """Close whatever is open; copies that are being made stay unfinished."""
-        for lun in tuple(self._jobs):
-            self._forget(lun)
+        self._making.forget_all()
         self._files.close_all()
 
     async def create(self, lun: LunId, size: int) -> None:
@@ -115,81 +88,37 @@ class ReflinkEngine:
         """Copy what full copies can have ahead; of differential ones there is nothing."""
         if kind is LunKind.PLEX:
             for pair in pairs:
-                await self._begin(pair, kind)
-
-    async def _begin(self, pair: CopyPair, kind: LunKind) -> _Job:
-        job = self._jobs.get(pair.target)
-        if job is None:
-            job = self._jobs[pair.target] = await _in_thread(self._opened, pair, kind)
-        if not job.has_begun:
-            await self._breathing(self._cloning, job.point.begin)
-            if job.full is not None:
-                await self._breathing(self._copying, job.full.copy_first)
-            job.has_begun = True
-        return job
-
-    def _opened(self, pair: CopyPair, kind: LunKind) -> _Job:
-        path = self._files.path(pair.source, IMAGE)
-        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if kind is LunKind.PLEX:
-                full = plex.FullCopy(self._files, pair.target, source)
-                return _Job(point=full.point, full=full)
-            target = self._files.make(pair.target, IMAGE)
-            return _Job(point=ConvergingClone(source, target))
-        except BaseException:
-            os.close(source)
-            raise
+                await self._making.begin(pair, kind)
 
     async def prepare(self, pairs: Sequence[CopyPair], kind: LunKind, deadline: float) -> Prepared:
         """Make the copies but for what is written from now on, and rehearse the commit.
 
-        hold_seconds is what the last rehearsal took, beside the writes that went on.
+        hold_seconds is what the quickest rehearsal took, beside the writes that went on.
         deadline: a moment of trio's clock. Raises TooSlowError when it passes.
         """
         prepared = Prepared(pairs=tuple(pairs), kind=kind, hold_seconds=0.0)
         try:
             with trio.fail_at(deadline):
-                jobs = [await self._begin(pair, kind) for pair in pairs]
-                for job in jobs:
-                    if job.full is not None:
-                        await self._breathing(self._copying, job.full.catch_up)
-                seconds = await self._converge(jobs)
+                for pair in pairs:
+                    await self._making.begin(pair, kind)
+                seconds = await self._making.converge(pairs)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self.abort(prepared)
             raise
-        seconds += len(jobs) * SECONDS_PER_CLONE
+        seconds += len(pairs) * SECONDS_PER_CLONE
         return Prepared(pairs=prepared.pairs, kind=kind, hold_seconds=seconds)
 
-    async def _converge(self, jobs: Sequence[_Job]) -> float:
-        """Rehearse while that helps; return how long it took last, in seconds."""
-        seconds = float("inf")
-        for _ in range(REHEARSALS):
-            before = seconds
-            seconds = 0.0
-            for job in jobs:
-                seconds += await self._breathing(self._cloning, job.point.rehearse)
-            if seconds <= GOOD_ENOUGH or seconds > before * WORTH_ANOTHER:
-                break
-        return seconds
-
     async def keep_close(self, prepared: Prepared) -> None:
-        """Rehearse now and then, until cancelled: a late commit has no more to do than an early.
+        """Rehearse now and then, so that a late commit has no more to do than an early one.
 
-        A tenth of the time goes into it. It must be over before the commit.
+        Until cancelled, which must be over before the commit.
         """
-        seconds = prepared.hold_seconds
-        while True:
-            await trio.sleep(max(SHORTEST_CALM, CALM * seconds))
-            seconds = 0.0
-            for pair in prepared.pairs:
-                point = self._jobs[pair.target].point
-                seconds += await self._breathing(self._cloning, point.rehearse)
+        await self._making.keep_close(prepared.pairs, prepared.hold_seconds)
 
     def commit(self, prepared: Prepared) -> Sequence[int]:
         """Clone every source. Nothing is opened, made or logged here."""
-        return [self._jobs[pair.target].point.finish() for pair in prepared.pairs]
+        return [self._making.finish(pair) for pair in prepared.pairs]
 
     async def settle(self, prepared: Prepared) -> None:
         """Bring the copies and their names to the disk, and close what `prepare` opened."""
@@ -203,7 +132,7 @@ class ReflinkEngine:
 
         for pair in prepared.pairs:
             await _in_thread(settle, pair.target)
-            self._forget(pair.target)
+            self._making.forget(pair.target)
 
     async def abort(self, prepared: Prepared) -> None:
         """Remove the copies, taken or not."""
@@ -265,7 +194,7 @@ class ReflinkEngine:
 
     async def delete(self, lun: LunId) -> None:
         """Remove the LUN and all that belongs to it, durably."""
-        self._forget(lun)
+        self._making.forget(lun)
         await _in_thread(self._files.remove, lun)
 
     async def resync(self, source: LunId, target: LunId, progress: Callable[[int], None]) -> None:
@@ -297,29 +226,6 @@ class ReflinkEngine:
             return Usage(size=facts.st_size, allocated=facts.st_blocks * 512)
 
         return await _in_thread(usage)
-
-    def _forget(self, target: LunId) -> None:
-        job = self._jobs.pop(target, None)
-        if job is not None:
-            job.point.close()
-
-    async def _breathing(self, limiter: trio.CapacityLimiter, work: Callable[[Breathe], R]) -> R:
-        """Do work in a thread that pauses as it works, and ends when it is cancelled."""
-
-        def with_pauses() -> R:
-            worked = 0.0
-
-            def breathe(took: float) -> None:
-                nonlocal worked
-                trio.from_thread.check_cancelled()
-                worked += took
-                if worked >= PAUSE:
-                    worked = 0.0
-                    time.sleep(PAUSE)
-
-            return work(breathe)
-
-        return await trio.to_thread.run_sync(with_pauses, limiter=limiter)
 
 
 async def _in_thread(work: Callable[..., R], *args: object) -> R:
