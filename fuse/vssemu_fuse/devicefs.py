@@ -3,7 +3,9 @@ r"""The devicefs program.
     python -m vssemu_fuse.devicefs --mountpoint /run/vssemu/GLOBALROOT \
         --socket /run/vssemu/vss.sock
 
-It makes the mount point if need be, and stays in the foreground. Exit status: 0 after
+It makes the mount point if need be, and stays in the foreground. Below a starter that keeps
+descriptors (PID 1 of a host; systemd with FileDescriptorStoreMax=) it may be killed, and nobody
+who reads through it notices (kernel 6.9). Exit status: 0 after
 SIGTERM or SIGINT; 1 when it could not mount, or somebody else unmounted it (whoever runs it
 starts it again); 2 for a wrong command line.
 """

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vssemu.daemons.supervision import Service, Supervisor
+from vssemu.daemons.supervised import Service
+from vssemu.daemons.supervision import Supervisor
 
 LOOP_MAJOR = 7
 _NODE_NAME = re.compile(r"loop(0|[1-9][0-9]{0,5})\Z")

@@ -2,7 +2,7 @@
 
 It starts the services of a JSON table, reaps, restarts what died, keeps their descriptors,
 makes loop device nodes for the host agent, and stops everything in reverse order. Owns the
-loop; `supervision` has the services, `control` the socket on which it is asked.
+loop; `supervision` has the services, `supervised` one of them, `control` the control socket.
 
 Table: {"socket": path, "logs": directory, "dev": directory or null, "services": [
     {"name", "argv", "env", "after": [names], "confined": bool, "dies_with_me": bool,
