@@ -13,6 +13,7 @@ from vssemu.lab.known import Known
 from vssemu.lab.starting import Starting
 from vssemu.lab.waiting import until
 from vssemu.linux import cgroup
+from vssemu.rpc import client as rpc
 from vssemu.vss.array import ArrayLun
 from vssemu.vss.errors import BadState, ObjectNotFound, VolumeInUse
 from vssemu.vss.identity import Initiator
@@ -59,8 +60,8 @@ class Changing:
                 item=host,
             )
         with self.known.array() as array:
-            luns: list[ArrayLun] = array.call(array_api.inventory)
-        if mine := [lun for lun in luns if Initiator(host) in lun.masked_to]:
+            mine = _luns_of(array, host)
+        if mine:
             copies = sum(lun.origin is not None for lun in mine)
             raise VolumeInUse(
                 f"{len(mine)} LUNs are unmasked to {host}, {copies} of them of shadow copies",
@@ -116,13 +117,20 @@ class Changing:
         for name in names:
             if name in running:
                 supervisor.request(control, {"op": "remove", "name": name})
-        with self.known.array() as array:
-            array.call(array_api.remove_initiator, Initiator(host))
         cgroup.remove(group)
         self.paths.host_pid(host).unlink(missing_ok=True)
-        for directory in (self.paths.host_outside(host), self.paths.host_state(host)):
-            cleanup.remove_mounts_below(directory)
-            shutil.rmtree(directory, ignore_errors=True)
+        cleanup.remove_mounts_below(self.paths.host_state(host))
+        shutil.rmtree(self.paths.host_state(host), ignore_errors=True)
+        with self.known.array() as array:
+            # A pool that was kept may have LUNs for a host of this name: they stay its.
+            if not _luns_of(array, host):
+                array.call(array_api.remove_initiator, Initiator(host))
+                shutil.rmtree(self.paths.host_outside(host), ignore_errors=True)
+
+
+def _luns_of(array: rpc.Client, host: str) -> list[ArrayLun]:
+    found: list[ArrayLun] = array.call(array_api.inventory)
+    return [lun for lun in found if Initiator(host) in lun.masked_to]
 
 
 def find_volume(now: LabConfig, host: str, letter: str) -> VolumeSpec:

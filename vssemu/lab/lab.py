@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from vssemu.lab import cleanup, config, enter, hosts, root, status, supervisor
@@ -99,7 +100,8 @@ class Lab:
             for host in added.hosts:
                 if host in now.hosts:
                     raise BadState(f"lab {now.name} has host {host} already", item=host)
-            for volume in added.volumes:
+            volumes = [replace(each, host=now.host_of(each)) for each in added.volumes]
+            for volume in volumes:
                 if any((v.host, v.letter) == (volume.host, volume.letter) for v in now.volumes):
                     raise BadState(
                         f"lab {now.name} has volume {volume.letter}: of {volume.host} already",

@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from tests.rig.lab.conftest import Labs
-from tests.rig.lab.labrig import ONE, ROOT, TWO, VSSEMU, Rig, assert_nothing_left, left_of
+from tests.rig.lab.labrig import (
+    ONE,
+    ROOT,
+    TWO,
+    VSSEMU,
+    Rig,
+    assert_nothing_left,
+    left_of,
+    prepared,
+)
 from vssemu.lab.paths import LABS, RUN
 
 
@@ -62,6 +71,15 @@ def test_two_labs_live_at_once_and_up_again_has_nothing_to_do(by_hand: list[Rig]
             first.name,
             second.name,
         ]
+        with first.backup(ONE) as one, second.backup(ONE) as two:
+            requesters = one, two
+            for requester in requesters:
+                prepared(requester, context=0)
+            creations = [requester.do_snapshot_set.begin() for requester in requesters]
+            for number, rig in enumerate(by_hand):
+                creations[number].wait()
+                (copy,) = requesters[number].query()
+                assert (rig.path(ONE, copy.device_object) / "of").read_text() == rig.name
         for rig in by_hand:
             rig.seen_luns.update(rig.lun_ids())
         assert vssemu("lab", "down", "--name", first.name).returncode == 0

@@ -158,6 +158,25 @@ def test_what_cannot_all_be_added_is_not_added_at_all(own_lab: Callable[..., Rig
     assert "already" in refused("lab", "add", "host", ONE, "--name", rig.name)
 
 
+def test_a_host_that_comes_back_to_a_kept_pool_finds_its_volume(
+    own_lab: Callable[..., Rig],
+) -> None:
+    rig = own_lab(f"G:=32M@{TWO}", pool=True)
+    rig.path(TWO, "/mnt/G/kept").write_text("still here")
+    luns = rig.lun_ids()
+    rig.down()
+    rig.up(hosts=(ONE,))
+    done("lab", "add", "host", TWO, "--name", rig.name)
+    assert len(rig.volumes(TWO)) == 1
+    too_large = VolumeSpec(letter="H", size=65 << 40, host=TWO)
+    again = VolumeSpec(letter="G", size=32 << 20, host=TWO)
+    with pytest.raises(InvalidArgument):
+        rig.lab.add(Growth(volumes=(again, too_large)))
+    done("lab", "add", "volume", f"G:=32M@{TWO}", "--name", rig.name)
+    assert rig.path(TWO, "/mnt/G/kept").read_text() == "still here"
+    assert rig.lun_ids() == luns
+
+
 def test_a_lun_is_added_by_the_bare_steps(lab: Rig) -> None:
     name = ("--name", lab.name)
     lun = done("array", "lun", "create", "32M", *name).strip()
