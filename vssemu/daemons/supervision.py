@@ -23,7 +23,7 @@ from vssemu.daemons.supervised import RESTART_PAUSE, RESTART_PAUSE_MAX, Service,
 from vssemu.linux import fdstore
 
 STEADY_SECONDS = 10.0
-"""A service that lived this long, or said that it serves, starts again after the shortest pause."""
+"""A service that lived this long, or said that it serves, waits for the shortest pause only."""
 
 
 class Supervisor:

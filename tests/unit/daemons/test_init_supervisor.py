@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from vssemu.daemons.init import Init
+from vssemu.daemons.supervised import RESTART_PAUSE
 
 
 @pytest.fixture
@@ -58,3 +59,16 @@ def test_a_control_connection_that_cannot_be_taken_ends_nothing(init: Init) -> N
 
     init.control.accept(Listener())  # type: ignore[arg-type]
     assert init.control.buffers == {}
+
+
+@pytest.mark.parametrize(("served", "longer"), [(True, False), (False, True)])
+def test_only_a_service_that_never_served_is_put_off_longer_each_time(
+    init: Init, served: bool, longer: bool
+) -> None:
+    service = init.supervisor.services["one"]
+    service.says_ready = True
+    for _ in range(4):
+        service.ready, service.started_at = served, time.monotonic()
+        init.supervisor._ended(service, signal.SIGKILL)
+    pause = service.not_before - time.monotonic()
+    assert (pause > 2 * RESTART_PAUSE) is longer
