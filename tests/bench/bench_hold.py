@@ -77,7 +77,7 @@ async def _measure(rounds: int) -> Times:
     directory, times = SCRATCH / uuid4().hex[:8], Times()
     directory.mkdir(parents=True)
     try:
-        with pool(directory, 16 * 1024 * MIB, groups=32) as luns:
+        with pool(directory, 16 * 1024 * MIB, groups=32, in_memory=False) as luns:
             bench = Bench(luns)
             try:
                 await _many(bench, rounds, times)

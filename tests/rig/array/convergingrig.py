@@ -32,6 +32,7 @@ MIB = 1 << 20
 BLOCK = 4096
 CHUNK = 4 * MIB
 LONG = 600.0
+MEMORY = Path("/dev/shm")
 
 
 @contextmanager
@@ -68,12 +69,17 @@ def mounted(device: int, place: Path, fstype: str, options: str | None = None) -
 
 
 @contextmanager
-def pool(directory: Path, size: int = 4096 * MIB, *, groups: int = 8) -> Iterator[Path]:
+def pool(
+    directory: Path, size: int = 4096 * MIB, *, groups: int = 8, in_memory: bool = True
+) -> Iterator[Path]:
     """Make and mount a pool's file system during the block; gives the directory of LUNs.
 
-    groups: allocation groups.
+    groups: allocation groups. in_memory: the image lies there, if there is room: one in many
+    pieces takes long to remove from a disk that is told of each.
     """
-    image = directory / "pool.img"
+    memory = os.statvfs(MEMORY)
+    in_memory = in_memory and memory.f_bavail * memory.f_frsize >= size
+    image = (MEMORY if in_memory else directory) / f"{directory.name}.img"
     with image.open("xb") as file:
         file.truncate(size)
     try:
