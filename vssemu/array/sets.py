@@ -299,14 +299,24 @@ class Sets:
         """Bring the sets of an earlier run to their end, before anybody is served.
 
         What was committed in this boot of the machine is whole, and becomes durable now;
-        after a loss of power it need not be, and nobody has its records yet.
+        after a loss of power it need not be, and nobody has its records yet. Nor has anybody
+        those of a set that cannot be made durable: it must not keep the array from serving.
         """
         for group in await self._core.journal.read(Tables.sets, _UNFINISHED):
-            if group.state is SetState.COMMITTED and group.boot == self._boot:
-                await self._settle(group)
-            else:
+            if not await self._is_whole(group):
                 logger.info("set_undone", set=str(group.id), state=group.state.value)
                 await self._remove(group.id)
+
+    async def _is_whole(self, group: SetRow) -> bool:
+        """Make a set of an earlier run durable; tell whether it is."""
+        if group.state is not SetState.COMMITTED or group.boot != self._boot:
+            return False
+        try:
+            await self._settle(group)
+        except VssError as error:
+            logger.error("set_not_settled", set=str(group.id), error=str(error))
+            return False
+        return True
 
     async def _drop_leftovers(self, owner: Initiator, but: SnapshotSetId) -> None:
         for group in await self._core.journal.read(Tables.sets, _UNFINISHED, owner):

@@ -106,6 +106,24 @@ async def test_prepared_sets_are_gone_and_committed_ones_stay_after_a_kill(
         assert process.lun_directories() == set(await site.states())
 
 
+async def test_a_committed_set_without_its_bytes_keeps_no_array_from_starting(
+    process: ArrayProcess,
+) -> None:
+    broken = SnapshotSetId(uuid4())
+    async with connected(process) as site:
+        lun = await site.lun(ONE)
+        await site.one.write(lun.id, b"kept")
+        await site.one.call(api.prepare, broken, [lun.id], DIFFERENTIAL)
+        await site.one.call(api.finish_prepare, broken)
+        (record,) = await site.one.call(api.commit, broken)
+        root = Path(f"/proc/{process.pid}/root{process.pool}/root")
+        (root / "luns" / str(record.naa) / "image").unlink()
+    process.restart()
+    async with connected(process) as site:
+        assert await site.states() == {lun.id: "ready"}
+        assert await site.one.read(lun.id, 4) == b"kept"
+
+
 async def test_a_claim_whose_answer_was_lost_may_be_repeated_once_by_its_host(
     process: ArrayProcess,
 ) -> None:
