@@ -270,7 +270,9 @@ class _Cell:
             for descriptor in descriptors:
                 # Readable for everybody at once, its parent too.
                 assert select.select([descriptor], [], [], WAIT)[0]
-            if not self._holds_writes:
+            # Once the copies are taken there is time for the array, if not for much else.
+            is_late = self._holds_writes and self.at > CreationStep.COMMIT
+            if not self._holds_writes or (is_late and victim is Victim.ARRAYD):
                 self._wait_back(victim)
         for descriptor in descriptors:
             os.close(descriptor)

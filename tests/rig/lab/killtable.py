@@ -3,7 +3,7 @@
 A cell is a victim and a point. The service stands still at the point, the victim is killed
 (all its processes on the host that acts, by SIGKILL; `host` is a power-off; arrayd is the one
 of all hosts), and the service goes on. arrayd, holdguard and devicefs are back before that,
-except while writes are held: there nobody can wait.
+except while writes are held: there nobody can wait, but for arrayd when it took the copies.
 
 A creation (of a set that another host may import; in row 19 of one that comes up here) runs on
 systemOne, with a writer that has a component. Import, deletion and break run on systemTwo: an
