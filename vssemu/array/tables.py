@@ -152,8 +152,10 @@ class Tables:
         if row is None:
             return
         self._run("INSERT OR IGNORE INTO retired VALUES (?, ?)", row.id, row.serial)
-        # A full copy outlives its origin.
-        self._run("UPDATE luns SET origin = NULL WHERE origin = ?", lun)
+        # A full copy outlives its origin; the schema refuses that any other does.
+        self._run(
+            "UPDATE luns SET origin = NULL WHERE origin = ? AND kind = ?", lun, LunKind.PLEX.value
+        )
         self._run("DELETE FROM luns WHERE id = ?", lun)
         if row.set_id is not None:
             self.forget_empty_set(row.set_id)
