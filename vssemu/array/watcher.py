@@ -55,6 +55,7 @@ class Watcher:
         self._endings = endings
         self._estimate_due = 0.0
         self._slowest = 0.0
+        self._is_exhausted = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the pool until cancelled."""
@@ -101,9 +102,10 @@ class Watcher:
         number = self._at_once(room)
         while room.free < wanted:
             if not await self._end_some(number):
-                if space.is_below_floor():
-                    return False
-                break
+                if not space.is_below_floor():
+                    break
+                # What somebody is at work on may be ended in a moment.
+                return not self._is_exhausted
             await self._return_to_below(room)
             room = space.settle(trio.current_time())
             # One may free nothing, having shared all with its successor.
@@ -120,6 +122,7 @@ class Watcher:
     async def _end_some(self, number: int) -> bool:
         """End the snapshots that go first, at once; False when none could be."""
         victims = await self._endings.victims()
+        self._is_exhausted = not victims
         begun = trio.current_time()
         ended: list[Victim] = []
         for batch in range(0, len(victims), number):
