@@ -8,8 +8,9 @@ changes nothing, and each copy ends by `reclaim`. A host makes one set at a time
 `prepare` drops what an earlier creation of the same host left before `settle`.
 
 A LUN is in one creation at a time, whoever asks: that is a row of the journal, not a lock.
-Between `finish_prepare` and `commit` nothing is waited for but this: a set commits without
-any lock but its own.
+Full copies are begun by `prepare`. From `finish_prepare` until `commit` the engine keeps the
+copies close to their sources; the commit ends that, and waits for nothing else: a set commits
+without any lock but its own.
 """
 
 from collections.abc import Iterable, Sequence
