@@ -36,7 +36,7 @@ class Copy:
     """One copy that has names.
 
     born_ns: when devicefs first saw it, nanoseconds. is_pinned: the service has the bare
-    directory open, so the kernel keeps the name's dentry.
+    directory open, so the kernel keeps the name's dentry. waiting: threads in look-ups.
     """
 
     facts: DeviceObject
@@ -45,6 +45,7 @@ class Copy:
     surface: Surface = Surface.BARE
     is_pinned: bool = False
     last_failure: str | None = None
+    waiting: set[int] = field(init=False, default_factory=set)
     document: bytes = field(init=False, default=b"")
     xattrs: dict[bytes, bytes] = field(init=False, default_factory=dict)
     _walking_into: Recent = field(init=False, default_factory=Recent)
@@ -91,6 +92,15 @@ class Copy:
         """
         return self._walking_again.take(thread, now) or self.is_pinned
 
+    def walkers(self) -> list[int]:
+        """Return the threads whose next look-up is a re-validation, or that wait in one."""
+        return sorted(self._walking_again.expected() | self.waiting)
+
+    def expect(self, threads: Iterable[int], now: float) -> None:
+        """Take these threads for such ones."""
+        for thread in threads:
+            self._walking_again.note(thread, now)
+
     def answered_bare(self, thread: int, now: float) -> None:
         """Note that a look-up of this thread did not wait. A failure is forgotten."""
         self._walking_into.note(thread, now)
@@ -108,12 +118,17 @@ class Copy:
 
 
 class CopyRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A copy as a successor takes it over. is_pinned: by the service, and not by its tree."""
+    """A copy as a successor takes it over.
+
+    is_pinned: by the service, and not by its tree. walkers: the threads whose next look-up is
+    a re-validation, or that wait in one.
+    """
 
     facts: DeviceObject
     generation: int
     born_ns: int
     is_pinned: bool
+    walkers: list[int]
 
 
 class CatalogRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +172,7 @@ class Catalog:
                     generation=copy.generation,
                     born_ns=copy.born_ns,
                     is_pinned=copy.is_pinned and copy.surface is Surface.BARE,
+                    walkers=copy.walkers(),
                 )
                 for copy in self._copies.values()
             ],
@@ -164,12 +180,17 @@ class Catalog:
         )
 
     def restore(
-        self, record: CatalogRecord, *, mounted: Container[int], server_lives: bool
+        self,
+        record: CatalogRecord,
+        *,
+        mounted: Container[int],
+        server_lives: bool,
+        now: float,
     ) -> None:
         """Take over from a predecessor, into a catalog that has nothing yet.
 
         mounted: the numbers whose trees are mounted. server_lives: whether the service that
-        had directories open still does.
+        had directories open still does. now: seconds.
         """
         self.revision, self.server_pid = record.revision, record.server_pid
         self._generations.update(record.generations)
@@ -183,6 +204,7 @@ class Catalog:
                 surface=Surface.MOUNTED if is_mounted else Surface.BARE,
                 is_pinned=is_mounted or (each.is_pinned and server_lives),
             )
+            self._copies[number].expect(each.walkers, now)
 
     def apply(self, latest: CopyList, *, now_ns: int) -> Change:
         """Make `latest` the current list and return what changed.

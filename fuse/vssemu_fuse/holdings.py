@@ -51,6 +51,7 @@ class Holdings:
             past.catalog,
             mounted=mounting.trees(mountpoint),
             server_lives=server > 0 and Path(f"/proc/{server}").exists(),
+            now=time.monotonic(),
         )
 
     def begin(self, reply: bytes) -> None:

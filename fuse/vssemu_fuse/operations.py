@@ -87,8 +87,8 @@ _MODES: Final = {
 class DeviceOperations(ReadOnlyOperations):
     """Answers the kernel from a catalog.
 
-    operators_gid: the group that may use the names. born_ns: when the mount was made. on_pinned:
-    called when the service has come to have a bare directory open.
+    operators_gid: the group that may use the names. born_ns: when the mount was made. remember:
+    called when something has changed that a successor must know.
     """
 
     supports_dot_lookup = False
@@ -101,7 +101,7 @@ class DeviceOperations(ReadOnlyOperations):
         *,
         operators_gid: int,
         born_ns: int,
-        on_pinned: Callable[[], None],
+        remember: Callable[[], None],
     ) -> None:
         super().__init__()
         self._catalog = catalog
@@ -109,7 +109,7 @@ class DeviceOperations(ReadOnlyOperations):
         self._gid = operators_gid
         self._born_ns = born_ns
         self._handles = handles
-        self._on_pinned = on_pinned
+        self._remember = remember
 
     @answered
     async def lookup(
@@ -138,7 +138,11 @@ class DeviceOperations(ReadOnlyOperations):
         if not copy.may_wait(thread, time.monotonic()):
             copy.answered_bare(thread, time.monotonic())
             return
-        await self._surfacer.wait_surfaced(copy)
+        copy.waiting.add(thread)
+        try:
+            await self._surfacer.wait_surfaced(copy)
+        finally:
+            copy.waiting.discard(thread)
         if self._catalog.numbered(copy.facts.number) is not copy:
             raise FUSEError(errno.ENOENT)
 
@@ -156,7 +160,7 @@ class DeviceOperations(ReadOnlyOperations):
             self._refuse_bare_use(node, ctx)
             if not copy.is_pinned:
                 copy.is_pinned = True
-                self._on_pinned()
+                self._remember()
         return self._attributes(copy, node.view)
 
     @answered
@@ -266,6 +270,9 @@ class DeviceOperations(ReadOnlyOperations):
         if copy.surface is Surface.FAILED:
             raise FUSEError(errno.EIO)
         copy.used_bare(ctx.pid, time.monotonic())
+        if not copy.is_pinned:
+            # Its second walk must wait, for whichever devicefs gets it.
+            self._remember()
         raise FUSEError(errno.ESTALE)
 
     def _is_server(self, ctx: RequestContext) -> bool:

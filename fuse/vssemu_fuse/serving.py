@@ -68,7 +68,7 @@ async def serve(
             holdings.handles,
             operators_gid=operators_gid,
             born_ns=holdings.born_ns,
-            on_pinned=holdings.note,
+            remember=holdings.note,
         )
         lists = await stack.enter_async_context(aclosing(copies.lists()))
         if link.past is None:

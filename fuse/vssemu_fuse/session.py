@@ -68,20 +68,15 @@ def connect(store: Store, kept: dict[str, int], mountpoint: Path) -> Link:
     Raises OSError as `mounting.make` does.
     """
     past = Memory(mountpoint).recall()
-    connection = kept.pop(KEPT_NAME, None)
-    if connection is not None:
-        if past and fuse.is_connected(connection) and mounting.ours(mountpoint):
-            return Link(
-                connection=connection, init=past.init, mounted=None, past=past, is_lasting=True
-            )
-        os.close(connection)
-        store.forget(KEPT_NAME)
-    for name, descriptor in kept.items():
-        os.close(descriptor)
-        store.forget(name)
-    kept.clear()
-    # A mount that nobody answers must be dead before it is looked at.
-    store.settle()
+    connection = kept.get(KEPT_NAME)
+    is_mounted = connection is not None and fuse.is_connected(connection)
+    if connection is not None and is_mounted and past and mounting.ours(mountpoint):
+        del kept[KEPT_NAME]
+        return Link(
+            connection=connection, init=past.init, mounted=None, past=past, is_lasting=True
+        )
+    if kept:
+        _give_back(store, kept)
     made = mounting.make()
     try:
         init = fuse.read_init(made.connection)
@@ -96,6 +91,15 @@ def connect(store: Store, kept: dict[str, int], mountpoint: Path) -> Link:
         past=None,
         is_lasting=store.is_there and fuse.offers_resend(init),
     )
+
+
+def _give_back(store: Store, kept: dict[str, int]) -> None:
+    """Close what was kept, here and in the store: a mount that nobody answers is dead then."""
+    for name, descriptor in kept.items():
+        os.close(descriptor)
+        store.forget(name)
+    kept.clear()
+    store.settle()
 
 
 @asynccontextmanager

@@ -26,5 +26,9 @@ class Recent:
         """Return whether a thread is expected, and expect it no more."""
         return self._until.pop(thread, now) > now
 
+    def expected(self) -> set[int]:
+        """Return the threads that were noted, and did not come yet."""
+        return set(self._until)
+
     def __len__(self) -> int:
         return len(self._until)

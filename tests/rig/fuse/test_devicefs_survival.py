@@ -12,7 +12,9 @@ import pytest
 
 from tests.rig.fuse.rig import PATIENCE, KeptDaemon, RawDevice, Rig, run, wait_until
 from tests.rig.fuse.test_devicefs_surfacing import is_waiting_in_look_up, start_stats
-from vssemu.linux import fuse
+from vssemu.linux import fdstore, fuse
+from vssemu_fuse import session
+from vssemu_fuse.holdings import Holdings
 
 KILLS = 10
 READER = """
@@ -87,8 +89,12 @@ def test_nothing_fails_during_ten_kills(rig: Rig, raw: RawDevice, kept: KeptDaem
     assert "Traceback" not in kept.log
 
 
-def test_walkers_that_wait_for_a_tree_get_it_from_the_next_one(rig: Rig, kept: KeptDaemon) -> None:
-    kept.tell(pin=1)
+@pytest.mark.parametrize("is_pinned", [True, False], ids=["pinned", "not pinned"])
+def test_walkers_that_wait_for_a_tree_get_it_from_the_next_one(
+    rig: Rig, kept: KeptDaemon, is_pinned: bool
+) -> None:
+    if is_pinned:
+        kept.tell(pin=1)
     kept.tell(hold=1)
     stats = start_stats(rig, 5)
     wait_until(lambda: all(map(is_waiting_in_look_up, stats)), "all walkers wait")
@@ -247,3 +253,20 @@ def test_what_cannot_go_on_begins_anew(rig: Rig, kept: KeptDaemon, lost: str) ->
     kept.kill()
     assert (rig.path("Device") / "hello.txt").read_text() == "hello\n"
     assert rig.mounts("fuse") == [mounted]
+
+
+def test_nothing_is_kept_where_the_kernel_does_not_send_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fuse, "offers_resend", lambda _init: False)
+    store = rig.directory / "store"
+    with fdstore.listen(store) as starter:
+        link = session.connect(fdstore.Store(str(store)), {}, rig.mountpoint)
+        try:
+            Holdings(link, fdstore.Store(str(store)), {}, rig.mountpoint).begin(b"a reply")
+            assert fdstore.receive(starter) is None
+            assert not list(rig.directory.glob("*.state"))
+        finally:
+            assert link.mounted is not None
+            os.close(link.mounted)
+            os.close(link.connection)

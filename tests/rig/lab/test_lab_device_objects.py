@@ -24,15 +24,16 @@ from tests.rig.lab.conftest import Labs
 from tests.rig.lab.labrig import ONE, PERSISTENT, TWO, Rig, create, eventually, import_set
 from vssemu import Context, ObjectType
 from vssemu.lab import hosts, supervisor
+from vssemu.linux import fuse
 from vssemu.vss.identity import SnapshotId
 
 ROUNDS = int(os.environ.get("VSSEMU_RESTART_ROUNDS", "6"))
-READ_LIMIT = 5.0
-"""Seconds in which one read ends, whatever comes of it."""
+READ_LIMIT = 30.0
+"""Seconds in which one read ends, whatever comes of it; it may wait for what was killed."""
 AWAY_LIMIT = 20.0
 """Seconds in which killed programs serve again, on a machine under load."""
 DISTURBED = {errno.ENOTCONN, errno.ENOENT, errno.ESTALE}
-"""What a read may get while devicefs is away."""
+"""What a read may get while devicefs is away, on a kernel that does not send again."""
 PROGRAMS = {hosts.VSSD: "vssemu.daemons.vssd", hosts.DEVICEFS: "vssemu_fuse.devicefs"}
 
 
@@ -92,11 +93,6 @@ def imported(labs: Labs) -> Iterator[Imported]:
         with pytest.raises(FileNotFoundError):
             os.stat(rig.path(TWO, device))
     finally:
-        import shutil
-
-        shutil.copytree(
-            rig.path(TWO, "/var/lib/vssemu/logs"), "/tmp/hostfix/logs", dirs_exist_ok=True
-        )
         rig.down()
 
 
@@ -162,7 +158,8 @@ def raw_device(imported: Imported) -> int:
 def test_a_copy_reads_on_after_each_of_many_kills(
     imported: Imported, names: tuple[str, ...]
 ) -> None:
-    """While vssd alone is away walkers wait; once the programs serve nothing fails at all."""
+    """Walkers wait and nothing fails; on an older kernel, nothing once the programs serve."""
+    may_fail = not fuse.kernel_resends()
     reader, rig = imported.reader, imported.rig
     assert reader.ask("read", imported.file)["errno"] == 0
     device = raw_device(imported)
@@ -176,7 +173,7 @@ def test_a_copy_reads_on_after_each_of_many_kills(
         kill(rig, *names)
         if not is_at_once:
             wait_served(rig, *names)
-        absent = [name for name in names if name == hosts.DEVICEFS]
+        absent = [name for name in names if name == hosts.DEVICEFS and may_fail]
         took = read_through(imported, *absent)
         print(f"{is_mounted=} {is_at_once=}: read after {took:.3f} s")
         wait_served(rig, *names)

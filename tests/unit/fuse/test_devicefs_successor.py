@@ -44,7 +44,7 @@ def successor(
     assert past is not None
     assert (past.init, past.reply, past.born_ns) == (b"\0init", b"\xffreply", 1)
     catalog = Catalog()
-    catalog.restore(past.catalog, mounted=mounted, server_lives=server_lives)
+    catalog.restore(past.catalog, mounted=mounted, server_lives=server_lives, now=0.0)
     return catalog
 
 
@@ -100,6 +100,17 @@ def test_a_look_up_waits_for_the_successor_only_when_its_dentry_is_certain(
     copy = numbered(after, 1)
     assert copy.may_wait(7, 0.0) is may_wait
     assert (copy.surface is Surface.MOUNTED) is is_mounted
+
+
+def test_a_walker_that_was_told_to_walk_again_waits_for_the_successor(tmp_path: Path) -> None:
+    before = filled()
+    copy = numbered(before, 1)
+    copy.used_bare(7, 0.0)
+    copy.used_bare(8, 0.0)
+    assert copy.may_wait(8, 0.0)
+    copy.waiting.add(8)
+    after = numbered(successor(before, tmp_path), 1)
+    assert [after.may_wait(thread, 0.5) for thread in (7, 8, 9)] == [True, True, False]
 
 
 @pytest.mark.parametrize("text", [None, b"", b"{}", b'{"init": 3}', b"\xff"])
