@@ -86,9 +86,10 @@ def seen(victim: Victim, at: Point) -> Seen:
         case steps.CREATION:
             return _creation(victim, at, code)
         case steps.IMPORT:
-            # A requester's death undoes an import, and so does the service's; a LUN that has
-            # arrived stays for the clean-up verb. Who else dies is not missed.
-            cut_off = code != OK and not at > ImportStep.FINISH
+            # A requester's death undoes an import, and so does the service's before it is in
+            # the catalog; a LUN that has arrived stays for the clean-up verb. Who else dies is
+            # not missed.
+            cut_off = code == NOBODY or (code == BROKEN and not at > ImportStep.FINISH)
             arrived = at > ArrivalStep.LOCATE_LUNS
             return Seen(code, GONE if not cut_off else FAILED if arrived else FREE)
         case steps.DELETE:
