@@ -52,6 +52,10 @@ ARRAYD = "vssemu.daemons.arrayd"
 WAIT = 90.0
 """Seconds for what comes by itself: restarts, and what is tried again every 15 s."""
 
+HEARD = 200.0
+"""Seconds until a requester has its answer. With an array that hangs each step of an undoing
+takes its limit; all of it may take 120 s."""
+
 _ACTS = {
     BreakStep.RELEASE: "break_set",
     BreakStep.FORGET: "break_set",
@@ -114,7 +118,7 @@ class Requester:
         """Return what it heard, when it has ended."""
         if self._program is not None:
             return NOBODY
-        self._thread.join(WAIT)
+        self._thread.join(HEARD)
         return "no answer" if self._thread.is_alive() else self._said
 
     def end(self) -> None:
@@ -284,8 +288,11 @@ class _Cell:
         if self.creates and not self._holds_writes:
             marked = at > CreationStep.SET_FLAGS and not at > CreationStep.CLEAR_FLAGS
             if at.step not in (CreationStep.SET_FLAGS, CreationStep.CLEAR_FLAGS):
-                (volume,) = [v for v in self.rig.volumes(ONE) if "F:\\" in v.letters]
-                assert GptFlags(volume.flags) == (SHADOW_FLAGS if marked else GptFlags.NONE)
+                assert self._flags() == (SHADOW_FLAGS if marked else GptFlags.NONE)
+
+    def _flags(self) -> GptFlags:
+        (volume,) = [v for v in self.rig.volumes(ONE) if "F:\\" in v.letters]
+        return GptFlags(volume.flags)
 
     @property
     def _holds_writes(self) -> bool:
@@ -360,8 +367,7 @@ class _Cell:
         until(lambda: state(self.rig) == self.before, seconds=WAIT)
         left = state(self.rig).beside(self.before)
         assert not left, "\n".join(left)
-        (volume,) = [v for v in self.rig.volumes(ONE) if "F:\\" in v.letters]
-        assert GptFlags(volume.flags) == GptFlags.NONE
+        assert until(lambda: self._flags() == GptFlags.NONE, seconds=WAIT)
         assert not faults_of(self.rig, self.host).standing()
 
     def _assert_works(self) -> None:

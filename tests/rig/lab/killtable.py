@@ -41,7 +41,7 @@ BeginPrepareSnapshot: it hears of no abort before DoSnapshotSet."""
 
 OK, NOBODY, BROKEN = "ok", "the requester is dead", "connection lost"
 VETO, UNEXPECTED = "VSS_E_PROVIDER_VETO", "VSS_E_UNEXPECTED_PROVIDER_ERROR"
-NO_HOLD, NO_ANSWER = "VSS_E_HOLD_WRITES_TIMEOUT", "VSS_E_UNEXPECTED"
+NO_HOLD = "VSS_E_HOLD_WRITES_TIMEOUT"
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,7 @@ HANGS = {
     (Victim.PROVIDER, Point(_C, CreationStep.COMMIT)): Seen(NO_HOLD, GONE, _ABORTED),
     (Victim.PROVIDER, Point(_C, CreationStep.PRE_COMMIT)): Seen(UNEXPECTED, GONE, _ABORTED),
     (Victim.ARRAYD, Point(_C, CreationStep.COMMIT)): Seen(NO_HOLD, GONE, _ABORTED),
-    (Victim.ARRAYD, Point(_D, DeletionStep.RETIRE)): Seen(NO_ANSWER, HERE),
-    (Victim.ARRAYD, Point(_B, BreakStep.RELEASE)): Seen(NO_ANSWER, HERE),
+    (Victim.ARRAYD, Point(_D, DeletionStep.ON_LUN_EMPTY)): Seen(UNEXPECTED, HERE),
 }
 """What is seen when the victim hangs (SIGSTOP) until the requester has its answer."""
 

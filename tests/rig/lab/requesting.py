@@ -12,9 +12,9 @@ import vssemu
 from tests.rig.lab.labrig import begin_import, complete, prepared
 from vssemu import BackupComponents, Context, HardwareOptions, ObjectType, Vss
 from vssemu.rpc.errors import RpcError
-from vssemu.vss.errors import VssError
+from vssemu.vss.errors import VssError, error_for
 from vssemu.vss.hresult import Hresult
-from vssemu.vss.identity import SnapshotSetId
+from vssemu.vss.identity import SnapshotId, SnapshotSetId
 
 
 def create(vss: Vss, context: str) -> None:
@@ -36,8 +36,10 @@ def import_set(vss: Vss, document: str) -> None:
 def delete(vss: Vss, set_id: str) -> None:
     """Delete a set."""
     with _administering(vss) as backup:
-        deleted = backup.delete_snapshots(UUID(set_id), ObjectType.SNAPSHOT_SET, False)
-        assert (deleted.deleted, deleted.hresult) == (1, Hresult.S_OK)
+        deleted = backup.delete_snapshots(SnapshotId(UUID(set_id)), ObjectType.SNAPSHOT_SET, False)
+        if deleted.hresult != Hresult.S_OK:
+            raise error_for(deleted.hresult, deleted.fact)
+        assert deleted.deleted == 1
 
 
 def break_set(vss: Vss, set_id: str) -> None:

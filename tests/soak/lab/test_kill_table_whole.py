@@ -1,6 +1,6 @@
 """The whole kill table: every victim at every row of every sequence, and some that hang.
 
-Half an hour on two idle cores. `VSSEMU_KILL_POINTS=import,delete` plays some sequences alone.
+A quarter of an hour on two cores. `VSSEMU_KILL_POINTS=import,delete` plays some sequences alone.
 """
 
 import os
@@ -29,6 +29,7 @@ def test_a_kill_leaves_what_the_table_says(kill_rig: KillRig, cell: tuple[Victim
     assert kill_rig.play(*cell, wanted, signal.SIGKILL) == wanted
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("cell", HANGS, ids=name_of)
 def test_who_hangs_is_not_waited_for_for_ever(
     kill_rig: KillRig, cell: tuple[Victim, Point]
