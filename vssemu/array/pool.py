@@ -7,6 +7,7 @@
     DIR/root/luns/naa.…/ one directory a LUN, which spreads LUNs over allocation groups;
                          what is in it belongs to the engine
     DIR/root/ballast     space that is given up when there is little left; see `space`
+    DIR/root/cap         what of the image the disk below could not back; see `cap`
     DIR/ballast          the same on the file system below the image
 
 The image is bound to an autoclear loop device. LUN descriptors that hosts hold keep its file
@@ -28,6 +29,7 @@ from typing import Final
 import structlog
 import trio
 
+from vssemu.array.cap import Cap
 from vssemu.linux import filesystems, fsxattr, locks, loop, mount, reflink
 from vssemu.vss.errors import BadState, Fail
 from vssemu.vss.identity import LunId
@@ -51,15 +53,11 @@ _PAUSE: Final = 0.02
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """What a pool can hold and what of that is left, in bytes.
-
-    An image is sparse: of its free bytes, only as many are there as the file system below has.
-    below: what that one has left, when it is less than the image has free; else None.
-    """
+    """What a pool can hold and what of that is left, in bytes. is_misfit: see `cap`."""
 
     size: int
     free: int
-    below: int | None = None
+    is_misfit: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,15 +74,23 @@ class Pool:
         """The directory of the LUNs' directories."""
         return self.root / "luns"
 
+    @property
+    def cap(self) -> Cap | None:
+        """The cap of the image, if the pool has one."""
+        return None if self.image is None else Cap(path=self.root / "cap", image=self.image)
+
     def room(self) -> Room:
         """Return what is left; costs microseconds. Raises OSError."""
         facts = os.statvfs(self.luns)
         size, free = facts.f_blocks * facts.f_frsize, facts.f_bavail * facts.f_frsize
-        below = None if self.image is None else _left_below(self.image)
-        if below is None or below >= free:
+        if (cap := self.cap) is None:
             return Room(size=size, free=free)
-        used = size - facts.f_bfree * facts.f_frsize
-        return Room(size=used + below, free=below, below=below)
+        missing = max(cap.missing(), 0)
+        return Room(
+            size=max(size - cap.held() - missing, 0),
+            free=max(free - missing, 0),
+            is_misfit=cap.is_misfit(),
+        )
 
     def remove_unknown(self, known: Collection[LunId]) -> list[str]:
         """Remove the directories of LUNs that are not among these; return their names."""
@@ -158,6 +164,9 @@ def _make_ready(pool: Pool) -> None:
             item=str(pool.directory),
             hint="remove it and let a new one be made",
         )
+    if pool.cap is not None:
+        # Before anybody writes: nothing is given out that the disk below could not hold.
+        pool.cap.fit()
     pool.luns.mkdir(exist_ok=True)
     if pool.filesystem == "xfs":
         one_block = os.statvfs(pool.luns).f_bsize
@@ -166,15 +175,6 @@ def _make_ready(pool: Pool) -> None:
             fsxattr.set_cow_extent_size(directory, one_block)
         finally:
             os.close(directory)
-
-
-def _left_below(image: Path) -> int | None:
-    """Return the bytes left for the holes of an image; None when it has none."""
-    image_facts = image.stat()
-    if image_facts.st_blocks * 512 >= image_facts.st_size:
-        return None
-    facts = os.statvfs(image.parent)
-    return facts.f_bavail * facts.f_frsize
 
 
 def _type(directory: Path) -> str:

@@ -160,7 +160,7 @@ class Space:
 
     def seconds_left(self, room: Room) -> float:
         """Return how long the room lasts at the present rate."""
-        return room.free / max(self._pace.rate, 1.0)
+        return max(room.free, 1) / max(self._pace.rate, 1.0)
 
     def is_end_in_sight(self, room: Room) -> bool:
         """Tell whether the room could get scarce before long."""

@@ -1,5 +1,6 @@
 """The pool watched: when room gets scarce, it is made.
 
+    misfit           an image is fitted to the disk below it
     free < needed    the ballast is given up, in a moment
                      xfs gives back what it holds for writes to come
                      snapshots end, one after the other, until there is room enough
@@ -24,7 +25,7 @@ from vssemu.array.luns import is_own
 from vssemu.array.pool import Room
 from vssemu.array.space import SHORTEST_PAUSE, pause_of
 from vssemu.array.tables import Tables
-from vssemu.linux import freeze, fstrim, xfs_blocks
+from vssemu.linux import freeze, xfs_blocks
 from vssemu.vss.array import PoolCondition
 from vssemu.vss.errors import VssError
 
@@ -41,9 +42,6 @@ _UNHURRIED: Final = 2.0
 _AT_ONCE: Final = 8
 _NOTHING_LEFT_PAUSE: Final = 0.25
 _FAILED_PAUSE: Final = 1.0
-
-TRIM_MINIMUM: Final = 64 << 10
-"""Bytes; shorter holes in the image would take longer to punch than there is time."""
 
 
 class Watcher:
@@ -75,6 +73,8 @@ class Watcher:
         """
         space = self._space
         room = space.look(trio.current_time())
+        if room.is_misfit:
+            room = await self._fit()
         if space.condition is PoolCondition.AMPLE and not space.is_low(room):
             await self._estimate(room)
             space.replenish(room)
@@ -92,12 +92,12 @@ class Watcher:
                 free=room.free,
                 needed=space.needed(room),
                 rate=space.rate,
-                image_below=room.below is not None,
+                misfit=room.is_misfit,
             )
             is_urgent = space.seconds_left(room) < _UNHURRIED
             if self._core.pool.filesystem == "xfs" and not is_urgent:
                 await trio.to_thread.run_sync(_free_preallocated, self._core.pool.luns)
-        room = space.settle(trio.current_time())
+        room = await self._fit()
         wanted = space.wanted(room)
         number = self._at_once(room)
         while room.free < wanted:
@@ -106,8 +106,7 @@ class Watcher:
                     break
                 # What somebody is at work on may be ended in a moment.
                 return not self._is_exhausted
-            await self._return_to_below(room)
-            room = space.settle(trio.current_time())
+            room = await self._fit()
             # One may free nothing, having shared all with its successor.
             is_worse = room.free < space.needed(room) // 2
             number = max(min(number * 2, _AT_ONCE) if is_worse else 1, self._at_once(room))
@@ -178,10 +177,11 @@ class Watcher:
         self._space.replenish(room)
         self._space.settle(trio.current_time())
 
-    async def _return_to_below(self, room: Room) -> None:
-        """Let the file system below the image have what was freed, if it is the one in need."""
-        if room.below is not None:
-            await trio.to_thread.run_sync(_trim, self._core.pool.root)
+    async def _fit(self) -> Room:
+        """Fit the image to its disk, if it is one; return the room."""
+        if (cap := self._core.pool.cap) is not None and cap.is_misfit():
+            await trio.to_thread.run_sync(cap.fit)
+        return self._space.settle(trio.current_time())
 
     async def _estimate(self, room: Room) -> None:
         """Learn now and then how long the end of the next snapshot would take."""
@@ -208,12 +208,6 @@ class Watcher:
 def _free_preallocated(directory: Path) -> None:
     with _opened(directory) as descriptor:
         xfs_blocks.free_preallocated(descriptor)
-
-
-def _trim(directory: Path) -> None:
-    with _opened(directory) as descriptor:
-        freeze.syncfs(descriptor)
-        fstrim.trim(descriptor, minimum=TRIM_MINIMUM)
 
 
 @contextmanager

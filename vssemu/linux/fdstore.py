@@ -137,7 +137,8 @@ def receive(listener: socket.socket) -> Message | None:
         text, attached, _, _ = listener.recvmsg(_LARGEST, room, socket.MSG_CMSG_CLOEXEC)
     except BlockingIOError:
         return None
-    pid, descriptors = 0, []
+    pid = 0
+    descriptors: list[int] = []
     for level, kind, data in attached:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             whole = len(data) - len(data) % 4

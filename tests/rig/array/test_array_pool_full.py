@@ -1,8 +1,10 @@
 """A full pool ends snapshots, never what they were taken of: real file systems, real writes."""
 
+import contextlib
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -36,15 +38,19 @@ def pool_size() -> int:
     return 512 * MIB
 
 
-@pytest.fixture(params=["image", "directory on xfs"])
+@pytest.fixture(params=["image", "image larger than its disk", "directory on xfs"])
 def small(request: pytest.FixtureRequest, directory: Path) -> Iterator[ArrayProcess]:
     """arrayd with room for about 460 MiB, of each kind."""
     if request.param == "image":
         yield ArrayProcess(directory, pool_size=576 * MIB)
-    else:
+    elif request.param == "directory on xfs":
         with disk(directory / "disk", 576 * MIB, "mkfs.xfs", "-q") as place:
             yield ArrayProcess(place, pool_size=512 * MIB)
             shutil.rmtree(place / "pool")
+    else:
+        make = ("mkfs.ext4", "-q", "-m", "0")
+        with disk(directory / "disk", 660 * MIB, *make) as place:
+            yield ArrayProcess(place, pool_size=2048 * MIB)
 
 
 def naa(record: LunInformation) -> LunId:
@@ -234,3 +240,40 @@ async def test_a_restart_finishes_an_end_that_had_begun(
             await site.two.open(naa(record))
         await site.two.call(api.reclaim, record)
         assert await site.states() == {lun.id: "ready"}
+
+
+async def test_a_disk_below_that_others_fill_costs_copies_and_never_the_pool(
+    directory: Path,
+) -> None:
+    with disk(directory / "disk", 900 * MIB, "mkfs.ext4", "-q", "-m", "0") as place:
+        process = ArrayProcess(place, pool_size=4096 * MIB)
+        async with running(process), connected(process) as site:
+            lun = await site.lun(ONE, size=256 * MIB)
+            status = await site.call(api.pool_status)
+            assert status.size < 900 * MIB
+            await fill(site, lun.id, 200 * MIB)
+            _, (record,) = await take(site, lun.id)
+            await fill(site, lun.id, 100 * MIB)
+            whole = await site.one.read(lun.id, 200 * MIB)
+            others = place / "others"
+            await trio.to_thread.run_sync(fill_disk, others)
+            other = await site.lun(ONE, size=512 * MIB)
+            with pytest.raises(OSError, match="No space"):
+                await fill(site, other.id, 512 * MIB)
+            assert await site.one.read(lun.id, 200 * MIB) == whole
+            others.unlink()
+            await pool_of(site, PoolCondition.AMPLE)
+            await until(lambda: os.statvfs(place).f_bavail)
+            await fill(site, lun.id, 256 * MIB, 200 * MIB)
+            await site.one.call(api.reclaim, record)
+            assert (await site.states())[lun.id] == "ready"
+
+
+def fill_disk(file: Path) -> None:
+    """Take all there is, as anybody on the disk may, some 100 MB a second."""
+    with file.open("wb") as stream, contextlib.suppress(OSError):
+        for _ in range(2000):
+            stream.write(bytes(4 * MIB))
+            stream.flush()
+            os.fsync(stream.fileno())
+            time.sleep(0.03)
