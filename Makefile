@@ -16,10 +16,11 @@ demo: setup ## the main job, end to end, on real data (root)
 	$(PYTHON) -m vssemu.lab.demo
 
 unit: $(VENV)/.installed ## tests that need no root
-	$(PYTHON) -m pytest tests/unit
+	$(PYTHON) -m pytest --numprocesses 2 tests/unit
 
+# Two at a time, a file of tests each: they wait more than they work, and touch only their own.
 test: setup ## all tests, on real devices (root)
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 soak: setup ## tests that run for long, or under storms (root)
 	$(PYTHON) -m pytest tests/soak

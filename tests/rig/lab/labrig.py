@@ -160,6 +160,12 @@ class Rig:
         eventually(lambda: self.pids(host, "vssemu.daemons.vssd"))
         self.wait_service(host)
 
+    def restart_arrayd(self) -> None:
+        """SIGKILL arrayd and wait for its successor."""
+        self.kill(None, "vssemu.daemons.arrayd")
+        eventually(lambda: self.pids(None, "vssemu.daemons.arrayd"), seconds=30)
+        supervisor.wait_ready(self.lab.paths.supervisor_socket, hosts.ARRAY, seconds=30)
+
     # --- what is there
 
     def inventory(self) -> list[ArrayLun]:

@@ -289,7 +289,7 @@ def test_copies_of_every_shape_outlive_restarts_of_service_array_and_host(mixed:
     for host in (ONE, TWO):
         mixed.restart_vssd(host)
     check()
-    mixed.kill(None, "vssemu.daemons.arrayd")
+    mixed.restart_arrayd()
     mixed.rescan(ONE)
     check()
     freeze = f"for x in {' '.join(LETTERS)}; do fsfreeze -f /mnt/$x; done"

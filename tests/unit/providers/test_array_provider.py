@@ -92,9 +92,7 @@ async def test_a_full_pool_is_unsupported_not_an_error(
     assert not (await provider.are_luns_supported(0, [array.source(0)])).supported
 
 
-@pytest.mark.parametrize(
-    "context", [Context.CLIENT_ACCESSIBLE, Context.CLIENT_ACCESSIBLE_WRITERS]
-)
+@pytest.mark.parametrize("context", [Context.CLIENT_ACCESSIBLE, Context.CLIENT_ACCESSIBLE_WRITERS])
 async def test_a_context_that_the_array_cannot_do_is_unsupported(
     array: MemoryArray, provider: ArrayProvider, context: Any
 ) -> None:

@@ -12,10 +12,10 @@
 
     committed, claimed, import-failed --END--> ended --ABORT, RECLAIM, DELETE--> deleting
 
-END takes the data of a copy away for want of room. RETRACT gives up a claim: the copy may be surfaced once more, by whoever holds its record.
-Calls that leave the state as it is (UNMASK, MASK, EXTEND, COPY) stand in the table as well:
-what the table lacks is refused. Who may call, and conditions beyond the state (mapped, in
-use, the parent of a copy), are the array's.
+END takes the data of a copy away for want of room. RETRACT gives up a claim: the copy may be
+surfaced once more, by whoever holds its record. Calls that leave the state as it is (UNMASK,
+MASK, EXTEND, COPY) stand in the table as well: what the table lacks is refused. Who may call,
+and conditions beyond the state (mapped, in use, the parent of a copy), are the array's.
 """
 
 from collections.abc import Mapping
