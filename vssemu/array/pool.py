@@ -235,7 +235,7 @@ async def _mount_image(image: Path, root: Path) -> None:
 def _bind(backing: int) -> tuple[int, int] | None:
     """Return a descriptor and the number of the one loop device over the image."""
     status = os.fstat(backing)
-    found = loop.bindings_of(status.st_dev, status.st_ino)
+    found = loop.bindings_of({(status.st_dev, status.st_ino)})
     for binding in found:
         fd = _opened_if_still(binding)
         if fd is not None:

@@ -24,6 +24,7 @@ kernel 4.15 for the program type.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import enum
 import os
@@ -46,6 +47,7 @@ _ATTACH_CGROUP_DEVICE: Final = 6
 _LICENSE: Final = b"GPL"
 _NAME: Final = b"device_fence"
 _LOG_SIZE: Final = 65536
+_TRIES: Final = 5
 _BITS: Final = {DeviceKind.BLOCK: 1, DeviceKind.CHARACTER: 2}
 
 _INSTRUCTION: Final = struct.Struct("<BBhi")
@@ -216,7 +218,7 @@ def _load(program: bytes) -> int:
         name=_NAME,
     )
     try:
-        return _bpf(_PROG_LOAD, attributes, filename="device fence")
+        return _loaded(attributes)
     except PermissionError:
         raise
     except OSError as error:
@@ -230,6 +232,14 @@ def _load(program: bytes) -> int:
             words = " ".join(os.fsdecode(log.value).split()[-40:])
             text = f"{error.strerror} ({words})"
             raise OSError(error.errno, text, "device fence") from None
+
+
+def _loaded(attributes: _LoadAttributes) -> int:
+    for _ in range(_TRIES - 1):
+        # The verifier gives up when a signal waits for its caller.
+        with contextlib.suppress(BlockingIOError):
+            return _bpf(_PROG_LOAD, attributes, filename="device fence")
+    return _bpf(_PROG_LOAD, attributes, filename="device fence")
 
 
 def _open(group: Path) -> int:

@@ -305,7 +305,7 @@ class Host:
 
     def loops_of(self, lun: FileLun) -> list[loop.LoopStatus]:
         status = lun.path.stat()
-        return loop.bindings_of(status.st_dev, status.st_ino)
+        return loop.bindings_of({(status.st_dev, status.st_ino)})
 
 
 @dataclass

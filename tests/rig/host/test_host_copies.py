@@ -143,7 +143,7 @@ async def test_a_copy_surfaces_with_all_its_files(
         assert not await is_there(raw)
     assert not array.scratch_path(copy).exists()
     # The inode's number may be another file's by now, bound by somebody else.
-    left = loop.bindings_of(scratch.st_dev, scratch.st_ino)
+    left = loop.bindings_of({(scratch.st_dev, scratch.st_ino)})
     assert not [each for each in left if each.offset]
 
 
@@ -192,9 +192,9 @@ async def test_a_surfaced_copy_is_there_again_after_a_restart(
         shown = await first.agent.surface(wanted)
         await first.agent.expose(wanted.snapshot_id, "X:")
         scratch = array.scratch_path(copy).stat()
-        bindings = loop.bindings_of(scratch.st_dev, scratch.st_ino)
+        bindings = loop.bindings_of({(scratch.st_dev, scratch.st_ino)})
     async with place.host() as second:
-        assert loop.bindings_of(scratch.st_dev, scratch.st_ino) == bindings
+        assert loop.bindings_of({(scratch.st_dev, scratch.st_ino)}) == bindings
         assert len([m for m in mount.mounts() if m.mount_point == place.paths.mnt / "X"]) == 1
         assert await second.agent.surface(wanted) == shown
         with devicefs(place):

@@ -85,7 +85,7 @@ def test_a_frozen_file_system_outlives_its_mount_and_is_found_by_its_image(
     freeze.freeze(fd)
     mount.unmount(target, mount.UnmountFlag.DETACH)
     os.close(fd)
-    left = loop.bindings_of(*image.identity)
+    left = loop.bindings_of({image.identity})
     # Mounted again, thawed, and let go of: the only way to free it. Asserts come after it.
     held = mount.detached_mount("ext4", device.path, read_only=False)
     again = os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=held)
@@ -94,7 +94,7 @@ def test_a_frozen_file_system_outlives_its_mount_and_is_found_by_its_image(
     os.close(held)
     assert [status.number for status in left] == [device.number]
     deadline = time.monotonic() + 5
-    while loop.bindings_of(*image.identity):
+    while loop.bindings_of({image.identity}):
         assert time.monotonic() < deadline, "the image stays bound"
 
 

@@ -63,7 +63,7 @@ def test_closing_the_last_descriptor_frees_an_autoclear_device(image: Image) -> 
     made = bind(image.fd)
     os.close(made.fd)
     wait_unbound(made.number)
-    assert loop.bindings_of(*image.identity) == []
+    assert loop.bindings_of({image.identity}) == []
 
 
 def test_a_descriptor_opened_read_only_makes_a_device_that_root_cannot_write(image: Image) -> None:
@@ -106,7 +106,7 @@ def test_bindings_are_found_after_the_file_was_renamed_and_deleted(
     second = bind(image.fd, offset=MIB)
     try:
         image.path.with_name("elsewhere").unlink()
-        found = loop.bindings_of(*image.identity)
+        found = loop.bindings_of({image.identity})
         assert {status.number for status in found} == {device.number, second.number}
         assert {status.offset for status in found} == {0, MIB}
     finally:
@@ -118,14 +118,14 @@ def test_a_copy_of_the_image_is_not_a_binding_of_it(
 ) -> None:
     shutil.copy(image.path, scratch / "copy")
     status = (scratch / "copy").stat()
-    assert loop.bindings_of(status.st_dev, status.st_ino) == []
+    assert loop.bindings_of({(status.st_dev, status.st_ino)}) == []
 
 
 def test_bindings_are_found_without_nodes(image: Image, device: Device) -> Any:
     def by_number(number: int) -> Any:
         return devices.open_by_number(devices.DeviceKind.BLOCK, loop.MAJOR, number)
 
-    found = loop.bindings_of(*image.identity, open_device=by_number)
+    found = loop.bindings_of({image.identity}, open_device=by_number)
     assert [status.number for status in found] == [device.number]
 
 
@@ -136,7 +136,7 @@ def test_a_bound_device_without_a_node_is_an_error_not_a_no(
         return os.open(tmp_path / f"loop{number}", os.O_RDONLY)
 
     with pytest.raises(FileNotFoundError):
-        loop.bindings_of(*image.identity, open_device=nowhere)
+        loop.bindings_of({image.identity}, open_device=nowhere)
 
 
 def test_a_bound_device_cannot_be_configured_again(scratch: Path, device: Device) -> None:

@@ -82,9 +82,9 @@ def _bindings_here(device: int, inode: int) -> list[LoopStatus]:
     Other hosts' bindings are the array's to refuse; here they cannot even be opened.
     """
     found = []
-    for bound in loop.bound_loops():
+    for number in loop.bound_numbers():
         try:
-            fd = loop.open_device(bound.number)
+            fd = loop.open_device(number)
         except OSError:
             continue
         try:

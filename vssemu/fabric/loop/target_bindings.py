@@ -47,7 +47,7 @@ class FileIdentity:
 
 def bindings_of(files: frozenset[FileIdentity]) -> list[loop.LoopStatus]:
     """Return all loop devices over any of these files. Raises OSError."""
-    return [binding for file in files for binding in loop.bindings_of(file.device, file.inode)]
+    return loop.bindings_of({(file.device, file.inode) for file in files})
 
 
 def bound_file(number: int) -> FileIdentity | None:
