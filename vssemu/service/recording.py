@@ -83,7 +83,7 @@ class Recorder:
         self._changed: dict[int, Span] = {}
         self._is_over = False
         self.head = Head(
-            id=f"{started:%Y%m%dT%H%M%S}-{uuid4().hex[:8]}",
+            id=f"{started:%Y%m%dT%H%M%S.%f}-{uuid4().hex[:8]}",
             host=host,
             started=started.isoformat(),
             requester=requester,
