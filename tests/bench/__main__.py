@@ -10,6 +10,7 @@ from tests.bench.figures import show
 
 BENCHES = {
     "hold": "Hold window",
+    "set": "A set of many volumes",
     "first_writes": "First writes with a live snapshot",
     "transport": "Transport, client to client",
     "tar": "Reading through the device object",

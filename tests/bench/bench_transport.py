@@ -4,7 +4,6 @@
 into and deletes one small transportable set; the figures are medians over the rounds.
 """
 
-import json
 import sys
 import time
 from collections import defaultdict
@@ -69,15 +68,7 @@ def _round(lab: Lab, vss_one: blocking.Vss, vss_two: blocking.Vss, times: Times)
                 assert any(benchlab.tree_of(lab, TWO, copy.device_object).iterdir())
             begin = time.perf_counter()
         times.seconds["delete by release"].append(time.perf_counter() - begin)
-    times.seconds["hold window"].append(_last_hold(lab))
-
-
-def _last_hold(lab: Lab) -> float:
-    log = lab.paths.host_state(ONE) / "var/events.jsonl"
-    for line in reversed(log.read_text().splitlines()):
-        if (event := json.loads(line))["kind"] == "creation":
-            return float(event["hold_seconds"])
-    raise AssertionError(f"{log} has no creation")
+    times.seconds["hold window"].append(benchlab.last_hold(lab))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A lab of a bench's own, and a set's way from its creator to its importer."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,8 +38,10 @@ def connect(lab: Lab, host: str) -> blocking.Vss:
     return blocking.connect(enter.inside(lab.paths, host, "/run/vssemu/vss.sock"))
 
 
-def create(backup: BackupComponents, context: int = TRANSPORTABLE) -> SnapshotId:
-    """Create a set of F: alone; return its shadow copy."""
+def create(
+    backup: BackupComponents, context: int = TRANSPORTABLE, *, volumes: Sequence[str] = ("F:\\",)
+) -> SnapshotId:
+    """Create a set, of F: alone when none is named; return its last shadow copy."""
     backup.initialize_for_backup()
     backup.set_backup_state(select_components=False, bootable=False, backup_type=BackupType.COPY)
     backup.set_context(context)
@@ -46,7 +49,8 @@ def create(backup: BackupComponents, context: int = TRANSPORTABLE) -> SnapshotId
     if with_writers:
         backup.gather_writer_metadata()
     backup.start_snapshot_set()
-    snapshot = backup.add_to_snapshot_set("F:\\")
+    for volume in volumes:
+        snapshot = backup.add_to_snapshot_set(volume)
     if with_writers:
         backup.prepare_for_backup()
     backup.do_snapshot_set()
@@ -63,3 +67,12 @@ def import_set(backup: BackupComponents, document: str) -> None:
 def tree_of(lab: Lab, host: str, device_object: str) -> Path:
     """Return a device object as the machine reaches it."""
     return enter.inside(lab.paths, host, device_object)
+
+
+def last_hold(lab: Lab) -> float:
+    """Return how long writes were held in the last creation on systemOne, in seconds."""
+    log = lab.paths.host_state(ONE) / "var/events.jsonl"
+    for line in reversed(log.read_text().splitlines()):
+        if (event := json.loads(line))["kind"] == "creation":
+            return float(event["hold_seconds"])
+    raise AssertionError(f"{log} has no creation")
