@@ -77,6 +77,7 @@ async def write(place: Path, size: int, io_size: int | None = None) -> None:
     words = ["fio", "--name=w", f"--filename={place}/file", "--bs=64k", "--direct=1"]
     words += ["--ioengine=libaio", "--iodepth=8", f"--size={size}", f"--io_size={io_size or size}"]
     words += ["--rw=randwrite", "--fsync=64", "--verify=crc32c", "--do_verify=1"]
+    words += ["--verify_state_save=0"]  # else it leaves a file where it is run
     await in_thread(*words)
 
 
