@@ -4,6 +4,7 @@ A new mount namespace is a copy: it would keep whatever was mounted on a loop de
 at that moment from ever being released by its owner, for as long as our process lives.
 """
 
+import errno
 from collections.abc import Collection
 from pathlib import Path
 
@@ -19,4 +20,9 @@ def let_go(tree: Path, *, keep: Collection[Path] = ()) -> None:
         is_foreign = found.source.startswith("/dev/loop") or found.fstype.startswith("fuse")
         place = found.mount_point
         if is_foreign and tree in place.parents and not any(k.is_relative_to(place) for k in keep):
-            mount.unmount(place, mount.UnmountFlag.DETACH)
+            try:
+                mount.unmount(place, mount.UnmountFlag.DETACH)
+            except OSError as error:
+                # Its owner was first, and may have removed the directory as well.
+                if error.errno not in {errno.EINVAL, errno.ENOENT}:
+                    raise
