@@ -79,18 +79,20 @@ class Starting:
     def _start_supervisor(self, wanted: LabConfig, group: Path) -> None:
         table = hosts.outside_table(wanted, self.paths, group)
         self.paths.table.write_text(json.dumps(table))
+        outside = group / "outside"
+        cgroup.create(outside)
+        # It joins its group itself, before it does anything: who is killed here leaves nothing
+        # that `down` does not find, and a group that `down` took away is not joined.
+        joining = ("/bin/sh", "-c", 'echo 0 > "$0" && exec "$@"', str(outside / "cgroup.procs"))
         with (self.paths.logs / "supervisor.log").open("ab") as log:
             child = run.spawn(
-                hosts.module("vssemu.daemons.init", self.paths.table),
+                [*joining, *hosts.module("vssemu.daemons.init", self.paths.table)],
                 env=hosts.environment(),
                 cwd="/",
                 stdout=log.fileno(),
                 stderr=log.fileno(),
                 start_new_session=True,
             )
-        outside = group / "outside"
-        cgroup.create(outside)
-        cgroup.move(outside, child.pid)
         identity = processes.identity_of(child.pid)
         self.paths.supervisor_pid.write_text(
             json.dumps({"pid": identity.pid, "start": identity.start_ticks})
