@@ -32,47 +32,54 @@ _LARGEST_MARGIN: Final = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Measure:
+    """A cap's size and what it should be, in bytes. step: what it is made larger at once."""
+
+    held: int
+    wanted: int
+    step: int
+
+    @property
+    def missing(self) -> int:
+        """The bytes by which it is too small."""
+        return max(self.wanted - self.held, 0)
+
+    @property
+    def is_misfit(self) -> bool:
+        """Whether it is too small, or much larger than need be."""
+        return self.missing > 0 or self.held - self.wanted > 3 * self.step
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Cap:
     """The cap of one image. path: its file in the pool, which is mounted."""
 
     path: Path
     image: Path
 
-    def held(self) -> int:
-        """Return the bytes that it takes from the pool. Raises OSError."""
-        try:
-            return self.path.stat().st_blocks * 512
-        except FileNotFoundError:
-            return 0
-
-    def missing(self) -> int:
-        """Return the bytes by which it is too small, 0 or less when it is not.
-
-        Costs microseconds. Raises OSError.
-        """
+    def measure(self) -> Measure:
+        """Return its size and what it should be; costs microseconds. Raises OSError."""
         facts, disk = self.image.stat(), os.statvfs(self.image.parent)
-        margin = _share(disk.f_blocks * disk.f_frsize, _MARGIN_SHARE, _SMALLEST_MARGIN)
-        free = max(disk.f_bavail * disk.f_frsize - min(margin, _LARGEST_MARGIN), 0)
-        wanted = facts.st_size - facts.st_blocks * 512 - free
-        return max(wanted, 0) - self.held()
-
-    def is_misfit(self) -> bool:
-        """Tell whether it is too small, or much larger than need be. Raises OSError."""
-        missing = self.missing()
-        return missing > 0 or missing < -3 * self._step()
+        disk_size, disk_free = (n * disk.f_frsize for n in (disk.f_blocks, disk.f_bavail))
+        margin = _share(disk_size, _MARGIN_SHARE, _SMALLEST_MARGIN, _LARGEST_MARGIN)
+        backed = facts.st_blocks * 512 + max(disk_free - margin, 0)
+        return Measure(
+            held=fallocate.allocated(self.path),
+            wanted=max(facts.st_size - backed, 0),
+            step=_share(facts.st_size, _STEP_SHARE, _SMALLEST_STEP, _LARGEST_STEP),
+        )
 
     def fit(self) -> None:
         """Make it as large as is wanted, and a step more; as far as the pool has free blocks.
 
         Takes milliseconds. Raises OSError.
         """
-        missing = self.missing()
-        held = self.held()
-        wanted = held + missing
-        size = (wanted + self._step() if wanted else 0) // _BLOCK * _BLOCK
+        found = self.measure()
+        held = found.held
+        size = (found.wanted + found.step if found.wanted else 0) // _BLOCK * _BLOCK
         if size < held:
             os.truncate(self.path, size)
-        elif missing > 0:
+        elif found.missing:
             self._grow(held, size)
 
     def _grow(self, held: int, size: int) -> None:
@@ -105,10 +112,6 @@ class Cap:
         finally:
             os.close(image)
 
-    def _step(self) -> int:
-        step = _share(self.image.stat().st_size, _STEP_SHARE, _SMALLEST_STEP)
-        return min(step, _LARGEST_STEP)
 
-
-def _share(size: int, share: int, least: int) -> int:
-    return max(size // share, least)
+def _share(size: int, share: int, least: int, most: int) -> int:
+    return min(max(size // share, least), most)

@@ -85,11 +85,11 @@ class Pool:
         size, free = facts.f_blocks * facts.f_frsize, facts.f_bavail * facts.f_frsize
         if (cap := self.cap) is None:
             return Room(size=size, free=free)
-        missing = max(cap.missing(), 0)
+        found = cap.measure()
         return Room(
-            size=max(size - cap.held() - missing, 0),
-            free=max(free - missing, 0),
-            is_misfit=cap.is_misfit(),
+            size=max(size - found.held - found.missing, 0),
+            free=max(free - found.missing, 0),
+            is_misfit=found.is_misfit,
         )
 
     def remove_unknown(self, known: Collection[LunId]) -> list[str]:

@@ -95,10 +95,7 @@ class Ballast:
 
     def held(self) -> int:
         """Return its bytes on the disk."""
-        try:
-            return self.path.stat().st_blocks * 512
-        except FileNotFoundError:
-            return 0
+        return fallocate.allocated(self.path)
 
     def make(self, size: int) -> None:
         """Give it a size. Raises OSError, with nothing held: ENOSPC."""

@@ -179,7 +179,7 @@ class Watcher:
 
     async def _fit(self) -> Room:
         """Fit the image to its disk, if it is one; return the room."""
-        if (cap := self._core.pool.cap) is not None and cap.is_misfit():
+        if (cap := self._core.pool.cap) is not None and cap.measure().is_misfit:
             await trio.to_thread.run_sync(cap.fit)
         return self._space.settle(trio.current_time())
 

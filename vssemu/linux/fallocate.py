@@ -8,12 +8,21 @@ Source: fallocate(2).
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from vssemu.linux import libc
 
 _KEEP_SIZE: Final = 1
 _PUNCH_HOLE: Final = 2
+
+
+def allocated(path: Path) -> int:
+    """Return the bytes that a file has on its disk, 0 for one that is not there."""
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
 
 
 def allocate(fd: int, length: int, *, offset: int = 0, keep_size: bool = False) -> None:
