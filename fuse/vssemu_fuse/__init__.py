@@ -1,1 +1,1 @@
-"""FUSE programs: devicefs, the file system of a host's device objects."""
+"""FUSE programs: `devicefs`, device objects of a host; `lunfs`, LUNs of an array."""

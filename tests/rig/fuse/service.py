@@ -34,7 +34,7 @@ from vssemu.linux import mount
 from vssemu.rpc.caller import Caller
 from vssemu.rpc.server import serve_unix
 from vssemu.vss.errors import ObjectNotFound
-from vssemu_fuse import names
+from vssemu_fuse.devicefs import names
 
 EXT4_ROOT = 2
 

@@ -12,7 +12,7 @@ import pytest
 from tests.rig.fuse.rig import Daemon, RawDevice, Rig, run, wait_until
 from tests.rig.fuse.test_devicefs_surfacing import is_waiting_in_look_up, start_stats
 from vssemu.linux import mount
-from vssemu_fuse import mounting
+from vssemu_fuse.devicefs import mounting
 
 WATCHER = """
 import collections, errno, json, os, sys

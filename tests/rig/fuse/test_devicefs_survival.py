@@ -13,8 +13,8 @@ import pytest
 from tests.rig.fuse.rig import PATIENCE, KeptDaemon, RawDevice, Rig, run, wait_until
 from tests.rig.fuse.test_devicefs_surfacing import is_waiting_in_look_up, start_stats
 from vssemu.linux import fdstore, fuse
-from vssemu_fuse import session
-from vssemu_fuse.holdings import Holdings
+from vssemu_fuse.devicefs import session
+from vssemu_fuse.devicefs.holdings import Holdings
 
 KILLS = 10
 READER = """

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vssemu_fuse.catalog import Catalog, Copy, Surface
-from vssemu_fuse.copies import CopyList, DeviceObject
-from vssemu_fuse.names import CopyName, View
-from vssemu_fuse.walkers import Recent
+from vssemu_fuse.devicefs.catalog import Catalog, Copy, Surface
+from vssemu_fuse.devicefs.copies import CopyList, DeviceObject
+from vssemu_fuse.devicefs.names import CopyName, View
+from vssemu_fuse.devicefs.walkers import Recent
 
 
 def device_object(number: int, *, minor: int = 0, properties: str = "{}") -> DeviceObject:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from vssemu_fuse import image
-from vssemu_fuse.image import RawImage
+from vssemu_fuse.devicefs import image
+from vssemu_fuse.devicefs.image import RawImage
 
 CONTENTS = os.urandom(5 * image.ALIGNMENT)
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vssemu_fuse import names
-from vssemu_fuse.names import CopyName, View, ViewDirectory
+from vssemu_fuse.devicefs import names
+from vssemu_fuse.devicefs.names import CopyName, View, ViewDirectory
 
 NUMBERS = st.integers(1, names.MAX_NUMBER)
 NODES = st.one_of(

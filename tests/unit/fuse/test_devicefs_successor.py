@@ -7,12 +7,12 @@ import pytest
 
 from tests.unit.fuse.test_devicefs_catalog import copy_list, device_object
 from vssemu.linux.fdstore import Store
-from vssemu_fuse.catalog import Catalog, Copy, Surface
-from vssemu_fuse.devices import Devices
-from vssemu_fuse.handles import Handles
-from vssemu_fuse.image import RawImage
-from vssemu_fuse.memory import Memory, Past
-from vssemu_fuse.names import View
+from vssemu_fuse.devicefs.catalog import Catalog, Copy, Surface
+from vssemu_fuse.devicefs.devices import Devices
+from vssemu_fuse.devicefs.handles import Handles
+from vssemu_fuse.devicefs.image import RawImage
+from vssemu_fuse.devicefs.memory import Memory, Past
+from vssemu_fuse.devicefs.names import View
 
 PROPERTIES = '{"m_lSnapshotsCount": 1}'
 

@@ -8,9 +8,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from vssemu.vss.errors import ObjectNotFound
-from vssemu_fuse.catalog import Catalog, Copy, Surface
-from vssemu_fuse.copies import CopyList, DeviceObject
-from vssemu_fuse.surfacing import Surfacer
+from vssemu_fuse.devicefs.catalog import Catalog, Copy, Surface
+from vssemu_fuse.devicefs.copies import CopyList, DeviceObject
+from vssemu_fuse.devicefs.surfacing import Surfacer
 
 
 class Trees:

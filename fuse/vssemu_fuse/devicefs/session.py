@@ -13,7 +13,7 @@ afterwards. A first devicefs passes the answer on to the kernel; a later one see
 the answer is the same, for the kernel acts on the first.
 
 When nobody keeps descriptors, or the kernel does not send again, the mount dies with devicefs
-and the next one puts a new mount in its place (`vssemu_fuse.mounting`).
+and the next one puts a new mount in its place (`vssemu_fuse.devicefs.mounting`).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ import trio
 
 from vssemu.linux import fuse
 from vssemu.linux.fdstore import Store
-from vssemu_fuse import mounting
-from vssemu_fuse.memory import Memory, Past
+from vssemu_fuse.devicefs import mounting
+from vssemu_fuse.devicefs.memory import Memory, Past
 
 KEPT_NAME: Final = "fuse"
 _ANSWER_LIMIT: Final = 10.0

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from vssemu.linux.fdstore import Store
-from vssemu_fuse.image import open_block_device
+from vssemu_fuse.devicefs.image import open_block_device
 
 _log = structlog.get_logger(__name__)
 

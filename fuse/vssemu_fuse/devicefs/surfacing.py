@@ -13,8 +13,8 @@ import structlog
 import trio
 
 from vssemu.vss.errors import VssError
-from vssemu_fuse.catalog import Copy, Surface
-from vssemu_fuse.copies import Copies
+from vssemu_fuse.devicefs.catalog import Copy, Surface
+from vssemu_fuse.devicefs.copies import Copies
 
 SURFACE_LIMIT: Final = 30.0
 """Seconds. A process waiting in a look-up cannot be killed, so it must not wait long;

@@ -2,7 +2,7 @@
 
 Owns the protocol between devicefs and the VSS service; the facts it carries are declared in
 `vssemu.api.device_objects`, with the service's side of the contract. How they travel is
-`vssemu_fuse.client`; what devicefs does with them is `vssemu_fuse.catalog`.
+`vssemu_fuse.devicefs.client`; what devicefs does with them is `vssemu_fuse.devicefs.catalog`.
 """
 
 from __future__ import annotations

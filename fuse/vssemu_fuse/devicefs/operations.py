@@ -63,14 +63,14 @@ from pyfuse3 import (
     XAttrNameT,
 )
 
-from vssemu_fuse import names
-from vssemu_fuse.border import answered
-from vssemu_fuse.catalog import Catalog, Copy, Surface
-from vssemu_fuse.handles import Handles
-from vssemu_fuse.image import RawImage
-from vssemu_fuse.names import CopyName, View, ViewDirectory
-from vssemu_fuse.refusals import ReadOnlyOperations
-from vssemu_fuse.surfacing import Surfacer
+from vssemu_fuse.devicefs import names
+from vssemu_fuse.devicefs.border import answered
+from vssemu_fuse.devicefs.catalog import Catalog, Copy, Surface
+from vssemu_fuse.devicefs.handles import Handles
+from vssemu_fuse.devicefs.image import RawImage
+from vssemu_fuse.devicefs.names import CopyName, View, ViewDirectory
+from vssemu_fuse.devicefs.refusals import ReadOnlyOperations
+from vssemu_fuse.devicefs.surfacing import Surfacer
 
 LONG: Final = 3600.0
 """Seconds that a name or an attribute which does not change is good for."""

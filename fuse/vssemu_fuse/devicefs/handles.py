@@ -21,12 +21,12 @@ from typing import Final
 
 from pyfuse3 import FileHandleT
 
-from vssemu_fuse import names
-from vssemu_fuse.catalog import Catalog, Copy
-from vssemu_fuse.copies import DeviceObject
-from vssemu_fuse.devices import Devices
-from vssemu_fuse.image import RawImage
-from vssemu_fuse.names import CopyName, View
+from vssemu_fuse.devicefs import names
+from vssemu_fuse.devicefs.catalog import Catalog, Copy
+from vssemu_fuse.devicefs.copies import DeviceObject
+from vssemu_fuse.devicefs.devices import Devices
+from vssemu_fuse.devicefs.image import RawImage
+from vssemu_fuse.devicefs.names import CopyName, View
 
 _DOCUMENT: Final = 1 << 63
 """The bit that no inode number has."""

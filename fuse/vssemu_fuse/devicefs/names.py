@@ -13,7 +13,7 @@ Inode numbers are computed, never handed out, so a restarted devicefs gives the 
     bits 63..56  0       bits 55..52  view, from 1; 0 is the root
     bits 51..32  generation of the number      bits 31..0  number; 0 is the view itself
 
-Device directories are of generation 0 always, see `vssemu_fuse.catalog`.
+Device directories are of generation 0 always, see `vssemu_fuse.devicefs.catalog`.
 
 Refuses to know which copies exist.
 """

@@ -14,12 +14,12 @@ import structlog
 import trio
 
 from vssemu.linux.fdstore import Store
-from vssemu_fuse import mounting
-from vssemu_fuse.catalog import Catalog, Copy
-from vssemu_fuse.devices import Devices
-from vssemu_fuse.handles import Handles
-from vssemu_fuse.memory import Memory, Past
-from vssemu_fuse.session import KEPT_NAME, Link
+from vssemu_fuse.devicefs import mounting
+from vssemu_fuse.devicefs.catalog import Catalog, Copy
+from vssemu_fuse.devicefs.devices import Devices
+from vssemu_fuse.devicefs.handles import Handles
+from vssemu_fuse.devicefs.memory import Memory, Past
+from vssemu_fuse.devicefs.session import KEPT_NAME, Link
 
 _NOWHERE: Final = Store(None)
 

@@ -24,8 +24,8 @@ import structlog
 import trio
 
 from vssemu.linux.readiness import tell_ready
-from vssemu_fuse.serving import serve_until_signal
-from vssemu_fuse.surfacing import SURFACE_LIMIT
+from vssemu_fuse.devicefs.serving import serve_until_signal
+from vssemu_fuse.devicefs.surfacing import SURFACE_LIMIT
 
 _log = structlog.get_logger(__name__)
 

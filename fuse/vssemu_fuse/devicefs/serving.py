@@ -26,15 +26,15 @@ import trio
 from pyfuse3 import InodeT
 
 from vssemu.linux import fdstore
-from vssemu_fuse import mounting, session
-from vssemu_fuse.catalog import Change
-from vssemu_fuse.client import ServiceCopies
-from vssemu_fuse.copies import Copies
-from vssemu_fuse.holdings import Holdings
-from vssemu_fuse.names import View
-from vssemu_fuse.operations import DeviceOperations
-from vssemu_fuse.session import Link
-from vssemu_fuse.surfacing import SURFACE_LIMIT, Surfacer
+from vssemu_fuse.devicefs import mounting, session
+from vssemu_fuse.devicefs.catalog import Change
+from vssemu_fuse.devicefs.client import ServiceCopies
+from vssemu_fuse.devicefs.copies import Copies
+from vssemu_fuse.devicefs.holdings import Holdings
+from vssemu_fuse.devicefs.names import View
+from vssemu_fuse.devicefs.operations import DeviceOperations
+from vssemu_fuse.devicefs.session import Link
+from vssemu_fuse.devicefs.surfacing import SURFACE_LIMIT, Surfacer
 
 _log = structlog.get_logger(__name__)
 

@@ -22,8 +22,8 @@ from typing import Final
 
 from vssemu.linux import fuse, mount
 from vssemu.linux.mount import MountAttribute, MountFacts, UnmountFlag
-from vssemu_fuse import names
-from vssemu_fuse.names import View
+from vssemu_fuse.devicefs import names
+from vssemu_fuse.devicefs.names import View
 
 FSTYPE: Final = "fuse.vssemu"
 _SUBTYPE: Final = "vssemu"

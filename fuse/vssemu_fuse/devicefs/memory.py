@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from vssemu_fuse.catalog import CatalogRecord
+from vssemu_fuse.devicefs.catalog import CatalogRecord
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,10 +15,10 @@ from typing import Final
 
 import msgspec
 
-from vssemu_fuse import names
-from vssemu_fuse.copies import CopyList, DeviceObject
-from vssemu_fuse.names import CopyName, View
-from vssemu_fuse.walkers import Recent
+from vssemu_fuse.devicefs import names
+from vssemu_fuse.devicefs.copies import CopyList, DeviceObject
+from vssemu_fuse.devicefs.names import CopyName, View
+from vssemu_fuse.devicefs.walkers import Recent
 
 XATTR_PREFIX: Final = "user.vss."
 

@@ -1,0 +1,1 @@
+"""devicefs: the file system of a host's device objects."""
