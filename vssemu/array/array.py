@@ -12,7 +12,7 @@ from vssemu.array.border import storage
 from vssemu.array.copies import Copies
 from vssemu.array.core import Core, refuse_ended, visible
 from vssemu.array.ending import Endings
-from vssemu.array.engines.reflink import ReflinkEngine
+from vssemu.array.engines.opening import REFLINK, open_engine
 from vssemu.array.grantstore import JournalGrants
 from vssemu.array.journal import open_journal
 from vssemu.array.luns import Luns, listed, refuse_if_used
@@ -121,30 +121,34 @@ async def open_array(
     state: Path,
     pool: Path,
     pool_size: int | None = None,
+    engine: str = REFLINK,
+    shards: Path | None = None,
     fence_root: Path | None = None,
     faults: FaultPoints | None = None,
 ) -> AsyncIterator[Array]:
     """Open an array during the block, with all that an earlier run left put in order.
 
     state: directory of the journal. pool: directory of the LUNs. pool_size: bytes of a pool
-    image, should one be made. fence_root: control group above those of the hosts.
+    image, should one be made. engine: one of ENGINES. shards: directory of the sockets of lunfs,
+    which the cow engine works through. fence_root: control group above those of the hosts.
     faults: what is armed where.
     Wants a mount namespace of its own. Raises VssError, OSError.
     """
     journal = await trio.to_thread.run_sync(open_journal, state)
     with ExitStack() as leaving:
         leaving.callback(journal.close)
-        async with open_pool(pool, journal.identity, image_size=pool_size) as opened:
+        async with (
+            open_pool(pool, journal.identity, engine=engine, image_size=pool_size) as opened,
+            open_engine(engine, opened, shards) as working,
+        ):
             window = int(journal.identity[:8], 16)
             target = LoopTarget(JournalGrants(journal), fence_root=fence_root, window=window)
             leaving.callback(target.grants.close)
-            engine = ReflinkEngine(opened.luns)
-            leaving.callback(engine.close)
             core = Core(
                 journal=journal,
                 pool=opened,
                 space=Space(opened),
-                engine=engine,
+                engine=working,
                 target=target,
                 faults=faults or FaultPoints(None, "array"),
             )

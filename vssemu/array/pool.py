@@ -1,6 +1,7 @@
 """The pool: the directory whose files are the LUNs.
 
-    DIR/owner            identity of the array that owns the pool; it is locked while in use
+    DIR/owner            identity of the array that owns the pool, and its engine; it is locked
+                         while in use
     DIR/pool.img         sparse image with an XFS; only where DIR itself cannot clone files
     DIR/root/            the file system of pool.img, mounted in arrayd's own mount
                          namespace alone; a plain directory where there is no image
@@ -49,6 +50,8 @@ _MKFS_SECONDS: Final = 120.0
 _BIND_SECONDS: Final = 10.0
 _LOCK_SECONDS: Final = 10.0
 _PAUSE: Final = 0.02
+_FIRST_ENGINE: Final = "reflink"
+"""Whose pools are that do not name an engine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,16 +105,17 @@ class Pool:
 
 @asynccontextmanager
 async def open_pool(
-    directory: Path, identity: str, *, image_size: int | None = None
+    directory: Path, identity: str, *, engine: str = "reflink", image_size: int | None = None
 ) -> AsyncIterator[Pool]:
     """Open the pool in a directory during the block, made when there is none.
 
-    identity: of the array. image_size: bytes of the image, when one has to be made.
+    identity: of the array. engine: whose files it holds. image_size: bytes of the image, when
+    one has to be made.
     Wants a mount namespace of its own, whose mounts are private.
-    Raises BadState for a pool in use or of another array, Fail, OSError.
+    Raises BadState for a pool in use, of another array or of another engine; Fail, OSError.
     """
     with ExitStack() as stack:
-        await trio.to_thread.run_sync(_own, stack, directory / "owner", identity)
+        await trio.to_thread.run_sync(_own, stack, directory / "owner", identity, engine)
         pool = await trio.to_thread.run_sync(_laid_out, directory, image_size)
         if pool.image is not None:
             await _mount_image(pool.image, pool.root)
@@ -133,7 +137,7 @@ def _laid_out(directory: Path, image_size: int | None) -> Pool:
     return Pool(directory=directory, root=root, image=image, filesystem="xfs")
 
 
-def _own(stack: ExitStack, mark: Path, identity: str) -> None:
+def _own(stack: ExitStack, mark: Path, identity: str, engine: str) -> None:
     """Lock the pool for as long as the stack lasts, and see whose it is."""
     mark.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
@@ -145,15 +149,22 @@ def _own(stack: ExitStack, mark: Path, identity: str) -> None:
             item=str(mark.parent),
             hint="stop the other one first",
         ) from error
-    owner = os.pread(fd, 4096, 0).decode("ascii", "replace").strip()
+    owner, _, rest = os.pread(fd, 4096, 0).decode("ascii", "replace").partition("\n")
     if owner and owner != identity:
         raise BadState(
             f"the pool {mark.parent} belongs to the array {owner}, not to {identity}",
             item=str(mark.parent),
             hint="give each array a pool of its own, or the state it was made with",
         )
+    made_by = rest.strip() or _FIRST_ENGINE
+    if owner and engine != made_by:
+        raise BadState(
+            f"the LUNs of the pool {mark.parent} are of the engine {made_by}, not {engine}",
+            item=str(mark.parent),
+            hint=f"start the array with --engine {made_by}, or give it a pool and state anew",
+        )
     if not owner:
-        os.pwrite(fd, f"{identity}\n".encode("ascii"), 0)
+        os.pwrite(fd, f"{identity}\n{engine}\n".encode("ascii"), 0)
         os.fsync(fd)
 
 

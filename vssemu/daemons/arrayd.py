@@ -1,10 +1,13 @@
 """The storage array as a process of its own: journal, pool, engine, fabric and sockets.
 
     python -m vssemu.daemons.arrayd --state DIR --run DIR --pool DIR
-        [--pool-size BYTES] [--fence CGROUPDIR] [--faults DIR] [--ready-fd N]
+        [--pool-size BYTES] [--engine reflink|cow] [--shards DIR]
+        [--fence CGROUPDIR] [--faults DIR] [--ready-fd N]
 
 It runs outside the hosts, in a mount namespace of its own: nobody else sees the pool. SIGTERM
-ends it in order; after SIGKILL the next start finishes or undoes what was under way. Exit
+ends it in order; after SIGKILL the next start finishes or undoes what was under way. The cow
+engine works through lunfs processes, which listen below DIR as `lunfs-0.sock`, `lunfs-1.sock`
+and so on before arrayd starts, and live through its restarts. Exit
 status 0 after SIGTERM or SIGINT, 1 when it could not run, 2 for a wrong command line.
 """
 
@@ -20,6 +23,7 @@ import structlog
 import trio
 
 from vssemu.array.array import open_array
+from vssemu.array.engines.opening import ENGINES
 from vssemu.array.server import Sockets
 from vssemu.daemons.foreign import let_go
 from vssemu.daemons.logs import configure_logs
@@ -41,6 +45,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--run", type=_path, required=True, help="directory of the sockets")
     parser.add_argument("--pool", type=_path, required=True, help="directory of the LUNs")
     parser.add_argument("--pool-size", type=int, help="bytes of a pool image, should one be made")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="how copies are made"
+    )
+    parser.add_argument("--shards", type=_path, help="directory of the sockets of lunfs, for cow")
     parser.add_argument("--fence", type=_path, help="control group above those of the hosts")
     parser.add_argument("--faults", type=_path, help="directory of what tests arm")
     parser.add_argument("--ready-fd", type=int, help="descriptor that gets READY when serving")
@@ -60,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         namespaces.unshare(namespaces.Namespace.MOUNT)
         mount.set_propagation("/", mount.Propagation.SLAVE, recursive=True)
         kept = [options.state, options.run, options.pool, options.faults, Path(sys.prefix)]
+        kept.append(options.shards)
         _come_first()
         let_go(Path("/"), keep=[path for path in kept if path is not None])
         trio.run(_run, options)
@@ -91,6 +100,8 @@ async def _run(options: argparse.Namespace) -> None:
                 state=options.state,
                 pool=options.pool,
                 pool_size=options.pool_size,
+                engine=options.engine,
+                shards=options.shards,
                 fence_root=options.fence,
                 faults=FaultPoints(options.faults, "array"),
             ) as array,
