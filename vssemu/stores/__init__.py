@@ -1,0 +1,1 @@
+"""Exception stores in the persistent format of the kernel's dm-snapshot target."""
