@@ -1,4 +1,4 @@
-"""What an array that does not run any more gave names to: read from its journal alone."""
+"""What an array that does not run any more gave names to: read from its files alone."""
 
 import contextlib
 import sqlite3
@@ -25,3 +25,12 @@ def lun_ids(state: Path) -> list[LunId]:
             return [LunId(row[0]) for row in rows]
     except sqlite3.Error:
         return []
+
+
+def engine(pool: Path) -> str | None:
+    """Return the name of the engine that a pool is of; None for one that is not made yet."""
+    try:
+        identity, _, rest = (pool / "owner").read_text(encoding="ascii").partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return (rest.strip() or "reflink") if identity else None

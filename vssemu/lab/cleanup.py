@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vssemu.lab.paths import LabPaths
 from vssemu.lab.waiting import until
-from vssemu.linux import cgroup, loop, mount, unmounted
+from vssemu.linux import cgroup, fuse_connections, loop, mount, unmounted
 from vssemu.vss.errors import Fail
 
 GONE_SECONDS = 15.0
@@ -56,6 +56,17 @@ def end_processes(group: Path, names: Collection[str]) -> None:
             )
         cgroup.remove(group)
         return
+
+
+def cut_connections(group: Path) -> None:
+    """End what is served to the lab by a program of its own, whether or not that one answers.
+
+    group: of the processes outside the hosts. Who waits for it gets an error, and can end.
+    """
+    for pid in cgroup.pids(group):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for connection in fuse_connections.detached(pid):
+                fuse_connections.abort(connection)
 
 
 def release_loops(names: Collection[str]) -> None:

@@ -17,7 +17,12 @@ _VOLUME = re.compile(
 )
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 MIB = 1 << 20
-ENGINES = ("reflink",)
+ENGINES: Mapping[str, str] = {
+    "reflink": "clones by the file system; all bytes go through the kernel alone",
+    "cow": "old data kept as dm-snapshot does, by lunfs over FUSE; fails on demand",
+}
+"""The snapshot engines that an array may have, and what each is."""
+
 FILESYSTEMS: Mapping[str, int] = {"ext4": 14 * MIB, "xfs": 300 * MIB}
 """The file systems that a volume may have, and the bytes that each needs at least."""
 

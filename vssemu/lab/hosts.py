@@ -19,8 +19,14 @@ from vssemu.vss.enums import ProviderType
 from vssemu.vss.identity import ARRAY_PROVIDER_ID
 
 ARRAY = "arrayd"
+COW = "cow"
+_SHARD = "lunfs-"
 VSSD = "vssd"
 DEVICEFS = "devicefs"
+MOST_SHARDS = 4
+"""More processors than these serve somebody else: the hosts, say."""
+KEPT_BY_SHARD = 8
+"""What the supervisor keeps for a shard: its connection, its mount, the pool's directory."""
 KEPT_DESCRIPTORS = 1024
 """What PID 1 keeps for devicefs: its connection to the kernel, and a device for each copy."""
 INIT_SOCKET = "/run/vssemu/init.sock"
@@ -30,6 +36,27 @@ INIT_SOCKET = "/run/vssemu/init.sock"
 def guard_name(host: str) -> str:
     """Return the name of a host's holdguard among the supervisor's services."""
     return f"holdguard-{host}"
+
+
+def shard_name(number: int) -> str:
+    """Return the name of a shard of the cow engine among the supervisor's services."""
+    return f"{_SHARD}{number}"
+
+
+def is_shard(service: str) -> bool:
+    """Tell whether a service of the supervisor is a shard of the cow engine."""
+    return service.startswith(_SHARD)
+
+
+def shard_names(config: LabConfig) -> list[str]:
+    """Return the names of all shards of a lab, by number; none without the cow engine.
+
+    There is one for each processor that the lab may use, and at most MOST_SHARDS.
+    """
+    if config.engine != COW:
+        return []
+    count = min(len(os.sched_getaffinity(0)), MOST_SHARDS)
+    return [shard_name(number) for number in range(count)]
 
 
 def host_name(host: str) -> str:
@@ -50,8 +77,12 @@ def environment() -> dict[str, str]:
 
 
 def outside_table(config: LabConfig, paths: LabPaths, group: Path) -> dict[str, Any]:
-    """Return the table of the lab's supervisor: the array and a holdguard for each host."""
+    """Return the table of the lab's supervisor.
+
+    The shards of the cow engine, the array, and a holdguard for each host.
+    """
     pool = Path(config.pool) if config.pool else paths.default_pool
+    shards = [_shard(paths, number) for number in range(len(shard_names(config)))]
     array = {
         "name": ARRAY,
         "argv": module(
@@ -61,16 +92,33 @@ def outside_table(config: LabConfig, paths: LabPaths, group: Path) -> dict[str, 
             *("--run", paths.run),
             *("--fence", group),
             *("--faults", paths.faults),
+            *(("--engine", config.engine, "--shards", paths.shards) if shards else ()),
             *("--ready-fd", "{ready_fd}"),
         ),
+        "after": [shard["name"] for shard in shards],
         "dies_with_me": True,
     }
     return {
         "socket": str(paths.supervisor_socket),
         "logs": str(paths.logs),
         "dev": None,
-        "services": [array, *(guard_service(paths, host) for host in config.hosts)],
+        "services": [*shards, array, *(guard_service(paths, host) for host in config.hosts)],
     }
+
+
+def _shard(paths: LabPaths, number: int) -> dict[str, Any]:
+    """Return a shard as a service of the supervisor.
+
+    It outlives the supervisor, for as long as somebody has still to write.
+    """
+    name = shard_name(number)
+    argv = module(
+        "vssemu_fuse.lunfs",
+        *("--number", str(number)),
+        *("--socket", paths.shards / f"{name}.sock"),
+        *("--ready-fd", "{ready_fd}"),
+    )
+    return {"name": name, "argv": argv, "descriptors": KEPT_BY_SHARD}
 
 
 def guard_service(paths: LabPaths, host: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from vssemu.array import leftovers
 from vssemu.lab import cleanup, config, enter, hosts, root, status, supervisor
 from vssemu.lab.changing import Changing
 from vssemu.lab.config import LabConfig
@@ -67,6 +68,7 @@ class Lab:
                     Changing(self.known).add(added)
                 return added
             full = grown(recorded, added) if recorded else settled(wanted)
+            self._check_pool(full)
             try:
                 self._take_away(delete=False)
                 Starting(self.known).lab(full)
@@ -76,6 +78,18 @@ class Lab:
                     self.paths.config.write_bytes(config.encode(recorded))
                 raise
         return whole(full)
+
+    @staticmethod
+    def _check_pool(wanted: LabConfig) -> None:
+        """Raise BadState for a pool that another engine made."""
+        pool = wanted.pool
+        made_by = None if pool is None else leftovers.engine(Path(pool))
+        if made_by not in {None, wanted.engine}:
+            raise BadState(
+                f"the pool {pool} is of the engine {made_by}, not {wanted.engine}",
+                hint=f"give --engine {made_by}, or another pool",
+                item=pool,
+            )
 
     def recorded(self) -> LabConfig | None:
         """Return what the lab consists of; None when there is none. Raises InvalidArgument."""
@@ -225,6 +239,7 @@ class Lab:
             processes.kill(identity, signal.SIGKILL)
         group = cgroup.find_cgroup2()
         if group is not None:
+            cleanup.cut_connections(self.known.group() / "outside")
             cleanup.end_processes(self.known.group(), names)
         cleanup.release_loops([*names, str(self.known.pool() / "pool.img")])
         if delete:

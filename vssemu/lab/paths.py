@@ -12,6 +12,7 @@
 /run/vssemu/lab/NAME/           gone after a restart of the machine
     supervisor.sock, supervisor.pid, lock, whole
     array.sock                  the array's administration
+    lunfs/                      control sockets of the cow engine's shards
     HOST.pid                    PID 1 of the host, as the machine numbers it
     hosts/HOST/                 seen by the host as /run/vssemu/outside
 """
@@ -93,6 +94,11 @@ class LabPaths:
     def array_socket(self) -> Path:
         """The array's administration."""
         return self.run / "array.sock"
+
+    @property
+    def shards(self) -> Path:
+        """The control sockets of the cow engine's shards, lunfs-N.sock."""
+        return self.run / "lunfs"
 
     def host_state(self, host: str) -> Path:
         """Return the state directory of a host."""

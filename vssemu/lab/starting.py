@@ -34,13 +34,16 @@ class Starting:
         """Bring everything up. Raises VssError, and then a part of it runs."""
         group = self.known.group()
         cgroup.create(group)
-        outside = [self.paths.host_outside(host) for host in wanted.hosts]
-        for directory in (self.paths.logs, self.paths.run, *outside):
+        shards = hosts.shard_names(wanted)
+        places = [self.paths.host_outside(host) for host in wanted.hosts]
+        places += [self.paths.shards] if shards else []
+        for directory in (self.paths.logs, self.paths.run, *places):
             directory.mkdir(parents=True, exist_ok=True)
         self.paths.config.write_bytes(config.encode(wanted))
         self.paths.boot.write_text(processes.boot_id())
         self._start_supervisor(wanted, group)
-        self._wait(self.paths.supervisor_socket, hosts.ARRAY)
+        for service in (*shards, hosts.ARRAY):
+            self._wait(self.paths.supervisor_socket, service)
         for host in wanted.hosts:
             self._admit(host)
             self._supervise(hosts.host_service(wanted, self.paths, host, group))

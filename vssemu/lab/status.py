@@ -45,6 +45,14 @@ class ArrayStatus:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ShardStatus:
+    """How a shard of the cow engine stands. pid: None while it does not run."""
+
+    name: str
+    pid: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ProcessStatus:
     """A process of a lab. host: None outside the hosts. rss, pss: bytes; see `linux.memory`.
 
@@ -68,6 +76,7 @@ class LabStatus:
     engine: str
     hosts: tuple[HostStatus, ...]
     array: ArrayStatus
+    shards: tuple[ShardStatus, ...]
     processes: tuple[ProcessStatus, ...]
 
 
@@ -101,6 +110,11 @@ def status(known: Known) -> LabStatus:
         array=ArrayStatus(
             pid=outside.get(hosts.ARRAY, {}).get("pid") or None,
             pool=config.pool or str(known.paths.default_pool),
+        ),
+        shards=tuple(
+            ShardStatus(name=name, pid=facts["pid"] or None)
+            for name, facts in outside.items()
+            if hosts.is_shard(name)
         ),
         processes=tuple(processes(known, config)),
     )

@@ -30,8 +30,9 @@ _SHARED: Final = {
     "mount_setattr": 442,
 }
 _NUMBERS: Final[dict[str, dict[str, int]]] = {
-    "x86_64": _SHARED | {"capget": 125, "capset": 126, "pivot_root": 155, "bpf": 321},
-    "aarch64": _SHARED | {"capget": 90, "capset": 91, "pivot_root": 41, "bpf": 280},
+    "x86_64": _SHARED
+    | {"capget": 125, "capset": 126, "pivot_root": 155, "bpf": 321, "statx": 332},
+    "aarch64": _SHARED | {"capget": 90, "capset": 91, "pivot_root": 41, "bpf": 280, "statx": 291},
 }
 
 _handle: Final = ctypes.CDLL(None, use_errno=True)

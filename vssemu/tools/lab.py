@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from vssemu.lab import config, description, paths
 from vssemu.lab.growth import Growth
@@ -20,6 +21,12 @@ name_option = click.option("--name", default="lab", show_default=True, help="Whi
 VOLUME_FORM = "F:=2G[:ext4|xfs[:whole]][@HOST][+...]"
 
 
+def _engines(_context: click.Context, _option: click.Parameter, begun: str) -> list[Any]:
+    """Return what a shell offers for an engine, with what each is."""
+    fitting = (each for each in config.ENGINES.items() if each[0].startswith(begun))
+    return [CompletionItem(name, help=text) for name, text in fitting]
+
+
 @click.group()
 def lab() -> None:
     """Labs: hosts as namespaces, and the storage array that they share."""
@@ -30,9 +37,10 @@ def lab() -> None:
 @click.option("--name", default=None, help="Name of the lab.  [default: lab]")
 @click.option(
     "--engine",
-    type=click.Choice(config.ENGINES),
+    type=click.Choice(list(config.ENGINES)),
     default=None,
-    help="Snapshot engine of the array.",
+    shell_complete=_engines,
+    help="Snapshot engine of the array; see above.",
 )
 @click.option(
     "--volume",
@@ -66,10 +74,14 @@ def up(
     and volumes that it lacks; it is refused that anything else differs.
 
     \b
+    Engines:
+      reflink   clones by the file system; all bytes go through the kernel alone
+      cow       old data kept as dm-snapshot does, by lunfs over FUSE; fails on demand
+    \b
     FILE, every key optional:
       name = "lab"
       hosts = ["systemOne", "systemTwo"]
-      engine = "reflink"
+      engine = "reflink"                    # or "cow"
       pool = "/srv/pool"                    # relative: to the file's directory
       volumes = ["F:=2G", "G:=1G:xfs@systemTwo", "H:=64M+I:=64M"]
     \b
@@ -199,8 +211,11 @@ def status(name: str, as_json: bool) -> None:
     if as_json:
         emit_json(found)
         return
-    click.echo(f"lab {found.name}: {found.state.value}")
+    click.echo(f"lab {found.name}: {found.state.value}, engine {found.engine}")
     click.echo(f"array: pid {found.array.pid or '-'}, pool {found.array.pool}")
+    if found.shards:
+        shards = ", ".join(f"{one.name} pid {one.pid or '-'}" for one in found.shards)
+        click.echo(f"shards: {shards}")
     if found.processes:
         resident = size_text(sum(one.pss for one in found.processes))
         click.echo(f"processes: {len(found.processes)}, {resident} of memory")
