@@ -157,18 +157,21 @@ class Verdict:
     held: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
-def judge(views: Sequence[tuple[History, Words]], cut: Cut, *, ordered: bool = True) -> Verdict:
+def judge(
+    views: Sequence[tuple[History, Words]], cut: Cut, *, first: int = 0, ordered: bool = True
+) -> Verdict:
     """Return what is wrong with the views of LUNs that were taken at one moment.
 
-    ordered: False after a loss of power, which keeps no order among what was not flushed; then
-    the cut's `asked` is the begin of the last flush that was acknowledged.
+    first: the number of the first block of each, for views of a part. ordered: False after a
+    loss of power, which keeps no order among what was not flushed (the cut's `asked` is then the
+    begin of the last flush that was acknowledged), and for reads, which take their time.
     """
     verdict = Verdict()
     held: list[tuple[History, int, list[_Write]]] = []
     for history, view in views:
-        found = writes_of(view)
+        found = writes_of(view, first)
         verdict.held[history.name] = found
-        for block, number in enumerate(found.tolist()):
+        for block, number in enumerate(found.tolist(), first):
             possible = list(history.possible(block, cut))
             matching = [each for each in possible if each.number == number]
             if matching:
