@@ -55,11 +55,12 @@ def mount() -> int:
 
 
 @shard.method(returns="luns")
-def serve(pid: int, descriptor: int) -> list[LunId]:
+def serve(pid: int, descriptor: int, shards: int | None = None) -> list[LunId]:
     """Serve the chains in a directory that have this shard's number; return all their nodes.
 
-    pid, descriptor: where the directory of the LUNs' directories is open. The same directory
-    again changes nothing; another one is refused.
+    pid, descriptor: where the directory of the LUNs' directories is open. shards: how many
+    there are; what belongs to a number beyond is divided among them. The same directory again
+    changes nothing; another one is refused.
     """
     raise Declared
 
@@ -139,7 +140,16 @@ def empty(lun: LunId) -> None:
 
 @shard.method()
 def usage(lun: LunId) -> Usage:
-    """Return a node's size, and what its image or store has on the disk."""
+    """Return a node's size, and what its image or store has on the disk.
+
+    The size is 0 for a snapshot that is invalid.
+    """
+    raise Declared
+
+
+@shard.method(returns="luns")
+def invalid() -> list[LunId]:
+    """Return the snapshots whose data are gone, for want of room or emptied."""
     raise Declared
 
 
