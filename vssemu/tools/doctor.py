@@ -14,7 +14,8 @@ from pathlib import Path
 import click
 
 from vssemu.lab import root
-from vssemu.linux import cgroup, fuse, loop, reflink
+from vssemu.linux import aio, capabilities, cgroup, fuse, loop, reflink
+from vssemu.linux.capabilities import Capability
 from vssemu.service.access import OPERATORS
 from vssemu.tools.output import FAILED, emit_json, emit_table, json_option
 
@@ -26,6 +27,8 @@ _PROGRAMS = {
     "restic": "restic",
     "cabextract": "cabextract",
 }
+_AIO_DEPTH = 1024
+"""Requests under way, beyond what a shard of the cow engine asks for."""
 _NEEDED_PROGRAMS = frozenset({"mkfs.ext4", "mkfs.xfs", "fusermount3"})
 
 
@@ -141,15 +144,49 @@ def _fuse() -> Iterator[Finding]:
         fact="usable" if os.access("/dev/fuse", os.R_OK | os.W_OK) else "not there",
         mend="modprobe fuse",
     )
+    yield _resends("devicefs survives kills")
+
+
+def _resends(what: str) -> Finding:
+    """Return whether the kernel sends a FUSE server's requests again to its successor."""
     try:
         survives, fact = fuse.kernel_resends(), ""
     except OSError as error:
         survives, fact = False, f": {error.strerror}"
-    yield Finding(
-        what="devicefs survives kills",
+    return Finding(
+        what=what,
         ok=survives,
         fact=("yes" if survives else "no") + fact,
         mend=_mend_as_root("use kernel 6.9 or later"),
+        needed=False,
+    )
+
+
+def _cow_engine() -> Iterator[Finding]:
+    yield _resends("engine cow: lunfs survives kills")
+    try:
+        with aio.Context(_AIO_DEPTH):
+            ok, fact = True, "room for more"
+    except OSError as error:
+        ok, fact = False, f"{error.strerror}"
+    with contextlib.suppress(OSError, ValueError):
+        used, most = (
+            int(Path(f"/proc/sys/fs/aio-{name}").read_text()) for name in ("nr", "max-nr")
+        )
+        fact = f"{fact}, {used} of {most} requests taken"
+    yield Finding(
+        what="engine cow: native AIO",
+        ok=ok,
+        fact=fact,
+        mend="sysctl fs.aio-max-nr=1048576",
+        needed=False,
+    )
+    may = Capability.SYS_RESOURCE in capabilities.capability_sets().effective
+    yield Finding(
+        what="engine cow: priority when memory is short",
+        ok=may,
+        fact="PR_SET_IO_FLUSHER is allowed" if may else "PR_SET_IO_FLUSHER is not allowed",
+        mend=_mend_as_root("give the capability CAP_SYS_RESOURCE"),
         needed=False,
     )
 
@@ -224,6 +261,7 @@ _LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _loop,
     _control_groups,
     _fuse,
+    _cow_engine,
     _pool,
     _place,
     _programs,
