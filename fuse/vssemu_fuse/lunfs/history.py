@@ -107,6 +107,11 @@ class History:
         self.forget_all()
         return lost
 
+    def forget(self, block: int, count: int) -> None:
+        """Take some blocks for durable."""
+        for each in [each for each in self._blocks if block <= each < block + count]:
+            self._forget(each)
+
     def forget_all(self) -> None:
         """Take everything for durable."""
         self._blocks.clear()

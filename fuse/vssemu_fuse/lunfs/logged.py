@@ -1,0 +1,71 @@
+"""A view whose writes are recorded, in the order in which they were done.
+
+There is one only while a LUN is recorded. A log that cannot be written to any more ends; the
+LUN goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from vssemu.faults.writelog import LogWriter
+from vssemu_fuse.lunfs.view import View
+from vssemu_fuse.lunfs.work import Operation, Work
+
+_log = structlog.get_logger(__name__)
+
+
+class Recording:
+    """A log, and why it ended by itself, if it did."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self.writer = writer
+        self.failed: str | None = None
+
+    def note(self, note: Callable[[LogWriter], None]) -> None:
+        """Note something; the log ends when it cannot be noted."""
+        if self.failed is not None:
+            return
+        try:
+            note(self.writer)
+        except OSError as error:
+            self.failed = str(error)
+            _log.warning("write_log_ended", log=str(self.writer.path), error=str(error))
+
+
+class LoggedView:
+    """A view with a log. A `View`."""
+
+    def __init__(self, view: View, recording: Recording) -> None:
+        self._view = view
+        self._recording = recording
+
+    @property
+    def size(self) -> int:
+        """As `View.size`."""
+        return self._view.size
+
+    def read(self, room: memoryview, offset: int) -> Work[int]:
+        """As `View.read`."""
+        return self._view.read(room, offset)
+
+    def write(self, data: memoryview, offset: int) -> Operation[int]:
+        """As `View.write`."""
+        done: int = yield self._view.write(data, offset)
+        self._recording.note(lambda log: log.write(offset, data))
+        return done
+
+    def flush(self) -> Operation[object]:
+        """As `View.flush`."""
+        covers = self._recording.writer.last
+        done: object = yield self._view.flush()
+        self._recording.note(lambda log: log.flush(covers))
+        return done
+
+    def zero(self, offset: int, length: int) -> Operation[object]:
+        """As `View.zero`."""
+        done: object = yield self._view.zero(offset, length)
+        self._recording.note(lambda log: log.zero(offset, length))
+        return done

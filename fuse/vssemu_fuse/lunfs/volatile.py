@@ -1,0 +1,229 @@
+"""Disks that lose what was not flushed when their power goes: the image and stores of a chain.
+
+Every write goes through to the file at once, so the death of lunfs loses nothing; what blocks
+contained before is remembered until a flush of their disk covers it. A power loss puts a
+random part of that back. It costs one more read a write, so it is switched on by need.
+
+A discard of much is a write of much, and would have to be read: beyond LARGEST_DISCARD bytes
+of data it counts as durable at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+from vssemu.linux import directio
+from vssemu.linux.aio import Rooms
+from vssemu_fuse.lunfs.buffers import aligned
+from vssemu_fuse.lunfs.disk import Disk, FileDisk
+from vssemu_fuse.lunfs.history import BLOCK, History, Restored
+from vssemu_fuse.lunfs.work import Gate, Operation, Tally, Work
+
+LARGEST_DISCARD: Final = 16 << 20
+_ROOM: Final = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lost:
+    """What a power loss did. blocks: how many could have been lost. lost: how many were."""
+
+    blocks: int
+    lost: int
+
+
+class Power:
+    """The supply that the disks of one chain share. is_off: all they are asked for fails."""
+
+    def __init__(self) -> None:
+        self.is_off = False
+        self.disks: dict[str, VolatileDisk] = {}
+        self.under_way = Tally()
+        self._rooms: list[memoryview] = []
+
+    @property
+    def pending(self) -> int:
+        """How many bytes a loss could take back now."""
+        return sum(disk.history.pending for disk in self.disks.values())
+
+    def open(self, path: Path, *, directory: int | None = None) -> VolatileDisk:
+        """Open a disk at this supply, by a path that names it. Raises OSError."""
+        descriptor = os.open(path, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC, dir_fd=directory)
+        return VolatileDisk(descriptor, str(path), self)
+
+    def lose(self, seed: int) -> Operation[Lost]:
+        """Go off, wait for what the files are being asked, and take a part of it back.
+
+        Raises OSError, with an unknown part taken back, which is a power loss as well.
+        """
+        self.is_off = True
+        while self.under_way.count:
+            yield self.under_way.none
+        blocks = lost = 0
+        for name, disk in sorted(self.disks.items()):
+            blocks += disk.history.pending // BLOCK
+            # Blocks of the same number have different fates on different disks.
+            restored = disk.history.lose(seed ^ crc32(name.encode()))
+            lost += len(restored)
+            yield disk.restore(restored)
+        return Lost(blocks=blocks, lost=lost)
+
+    def take_room(self, size: int) -> memoryview:
+        """Borrow page-aligned memory of at least so many bytes, until `give_room`."""
+        if size <= _ROOM and self._rooms:
+            return self._rooms.pop()
+        return aligned(max(size, _ROOM))
+
+    def give_room(self, room: memoryview) -> None:
+        """Give memory back."""
+        if len(room) == _ROOM:
+            self._rooms.append(room)
+
+
+class VolatileDisk:
+    """A file with O_DIRECT at a power supply; owns the descriptor. A `Disk`."""
+
+    def __init__(self, fd: int, name: str, power: Power) -> None:
+        self._file = FileDisk(fd)
+        self._fd = fd
+        self._name = name
+        self._power = power
+        self._writing: dict[object, tuple[int, int]] = {}
+        self._written = Gate()
+        self.history = History()
+        power.disks[name] = self
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._file.size
+
+    @size.setter
+    def size(self, size: int) -> None:
+        self._file.size = size
+
+    def read(self, rooms: Rooms, offset: int) -> Operation[int]:
+        """As `Disk.read`; EIO without power."""
+        return self._doing(self._file.read(rooms, offset))
+
+    def write(self, rooms: Rooms, offset: int) -> Operation[int]:
+        """As `Disk.write`; EIO without power, and when it goes meanwhile."""
+        length = len(rooms) if isinstance(rooms, memoryview) else sum(map(len, rooms))
+        return self._write(rooms, offset, length)
+
+    def _write(self, rooms: Rooms, offset: int, length: int) -> Operation[int]:
+        # Two writes to one block under way would leave it to chance which content came first.
+        while any(offset < end and start < offset + length for start, end in self._spans()):
+            yield self._written
+        key = object()
+        self._writing[key] = offset, offset + length
+        try:
+            before = self._power.take_room(length)
+            yield self._doing(self._file.read(before[:length], offset))
+            change = self.history.begin(offset // BLOCK, before[:length], length // BLOCK)
+            self._power.give_room(before)
+            try:
+                done: int = yield self._doing(self._file.write(rooms, offset))
+            finally:
+                # One that failed has left anything, and that is what a flush makes durable.
+                self.history.done(change)
+            return done
+        finally:
+            del self._writing[key]
+            self._written.open()
+
+    def _spans(self) -> list[tuple[int, int]]:
+        return list(self._writing.values())
+
+    def flush(self) -> Operation[object]:
+        """As `Disk.flush`: of this disk alone. EIO without power."""
+        covered = self.history.now
+        yield self._doing(self._file.flush())
+        self.history.flushed(covered)
+        return None
+
+    def zero(self, offset: int, length: int) -> None:
+        """As `Disk.zero`; raises OSError, EIO without power."""
+        self._refuse_if_off()
+        extents = list(self._file.data_extents(offset, length))
+        if sum(size for _, size in extents) > LARGEST_DISCARD:
+            self._file.zero(offset, length)
+            self.history.forget(offset // BLOCK, length // BLOCK)
+            return
+        changes = []
+        for start, size in extents:
+            before = directio.pread(self._fd, size, start)
+            changes.append(self.history.begin(start // BLOCK, before, size // BLOCK))
+        self._file.zero(offset, length)
+        for change in changes:
+            self.history.done(change)
+
+    def data_extents(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """As `Disk.data_extents`; raises OSError, EIO without power."""
+        self._refuse_if_off()
+        return self._file.data_extents(offset, length)
+
+    def refresh(self) -> None:
+        """As `Disk.refresh`."""
+        self._file.refresh()
+
+    def close(self) -> None:
+        """As `Disk.close`; what was written is not lost any more."""
+        if self._power.disks.get(self._name) is self:
+            del self._power.disks[self._name]
+        self._file.close()
+
+    def restore(self, blocks: list[Restored]) -> Operation[None]:
+        """Put contents of blocks back, whatever the power. Raises OSError."""
+        for run in _runs(blocks):
+            offset, length = run[0].block * BLOCK, len(run) * BLOCK
+            if run[0].content is None:
+                self._file.zero(offset, length)
+                continue
+            room = self._power.take_room(length)
+            room[:length] = b"".join(one.content or b"" for one in run)
+            yield self._file.write(room[:length], offset)
+            self._power.give_room(room)
+
+    def _doing(self, work: Work[int]) -> Operation[int]:
+        self._refuse_if_off()
+        tally = self._power.under_way
+        tally.count += 1
+        try:
+            done: int = yield work
+        finally:
+            tally.left()
+        # Done or not: nobody is told any more.
+        self._refuse_if_off()
+        return done
+
+    def _refuse_if_off(self) -> None:
+        if self._power.is_off:
+            raise OSError(errno.EIO, "the power is off", self._name)
+
+
+def _runs(blocks: list[Restored]) -> Iterator[list[Restored]]:
+    """Yield neighbours that can be put back at once, 1 MiB at most."""
+    run: list[Restored] = []
+    for one in blocks:
+        fits = (
+            run
+            and one.block == run[-1].block + 1
+            and (one.content is None) == (run[-1].content is None)
+            and len(run) < _ROOM // BLOCK
+        )
+        if run and not fits:
+            yield run
+            run = []
+        run.append(one)
+    if run:
+        yield run
+
+
+def _is_disk(disk: VolatileDisk) -> Disk:
+    return disk
