@@ -51,6 +51,8 @@ _fallocate: Final = _handle.fallocate64
 _fallocate.argtypes = (c_int, c_int, ctypes.c_int64, ctypes.c_int64)
 _prctl: Final = _handle.prctl
 _prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_mlockall: Final = _handle.mlockall
+_mlockall.argtypes = (c_int,)
 _ioctl: Final = _handle.ioctl
 _ioctl.argtypes = (c_int, c_ulong, c_void_p)
 _getsockopt: Final = _handle.getsockopt
@@ -202,6 +204,11 @@ def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
 def prctl(option: int, *arguments: int) -> int:
     """Return the result of `prctl` with at most four numbers. Raises OSError."""
     return _checked(_prctl(option, *arguments, *(0,) * (4 - len(arguments))), None)
+
+
+def mlockall(flags: int) -> None:
+    """The system call `mlockall`. Raises OSError."""
+    _checked(_mlockall(flags), None)
 
 
 def getsockopt(fd: int, level: int, option: int, size: int) -> tuple[bytes, int]:
