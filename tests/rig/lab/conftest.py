@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig.lab.labrig import HOSTS, ONE, Rig, eventually, fill, left_of
+from tests.rig.lab.labrig import ENGINE, HOSTS, ONE, Rig, eventually, fill, left_of
 from vssemu.lab.waiting import until
 from vssemu.linux import cgroup
 
@@ -23,13 +23,13 @@ class Labs:
         self.root = root
         self.made: list[Rig] = []
 
-    def new(self, *, pool: bool = False) -> Rig:
+    def new(self, *, pool: bool = False, engine: str = ENGINE) -> Rig:
         """Return a lab that is not up. pool: give it a named one, which outlives it."""
         name = f"{RUN}-{len(self.made)}"
         directory = self.root / f"pool-{name}" if pool else None
         if directory is not None:
             directory.mkdir()
-        rig = Rig(name, pool=directory)
+        rig = Rig(name, pool=directory, engine=engine)
         self.made.append(rig)
         return rig
 
@@ -83,8 +83,8 @@ def own_lab(labs: Labs) -> Iterator[Callable[..., Rig]]:
     """Makes labs of this test alone: `own_lab("F:=64M", hosts=..., pool=True)`."""
     mine: list[Rig] = []
 
-    def make(*volumes: str, pool: bool = False, **options: object) -> Rig:
-        rig = labs.new(pool=pool)
+    def make(*volumes: str, pool: bool = False, engine: str = ENGINE, **options: object) -> Rig:
+        rig = labs.new(pool=pool, engine=engine)
         mine.append(rig)
         rig.up(*volumes, **options)  # type: ignore[arg-type]  # hosts alone
         return rig

@@ -17,6 +17,8 @@ from tests.rig.lab.conftest import Labs
 from tests.rig.lab.faultrig import faults_of
 from tests.rig.lab.killtable import NOBODY, Point, Seen, Victim
 from tests.rig.lab.labrig import (
+    ENGINE,
+    LUNFS,
     ONE,
     PERSISTENT,
     ROOT,
@@ -144,25 +146,25 @@ class State:
 
 
 class KillRig:
-    """A lab with F: on systemOne, for as many cells as leave it whole."""
+    """A lab of each engine with F: on systemOne, for as many cells as leave it whole."""
 
     def __init__(self, labs: Labs) -> None:
         self._labs = labs
-        self._rig: Rig | None = None
+        self._rigs: dict[str, Rig] = {}
 
-    @property
-    def rig(self) -> Rig:
-        """The lab; a new one when the last cell spoilt the one before."""
-        if self._rig is None:
-            self._rig = self._labs.new()
-            self._rig.up("F:=64M")
-            fill(self._rig.path(ONE, "/mnt/F/data"), files=4)
-        return self._rig
+    def rig(self, victim: Victim) -> Rig:
+        """Return a lab that has a victim; a new one when the last cell spoilt the one before."""
+        engine = "cow" if victim is Victim.LUNFS else ENGINE
+        if engine not in self._rigs:
+            rig = self._rigs[engine] = self._labs.new(engine=engine)
+            rig.up("F:=64M")
+            fill(rig.path(ONE, "/mnt/F/data"), files=4)
+        return self._rigs[engine]
 
     def close(self) -> None:
-        """Take the lab down."""
-        rig, self._rig = self._rig, None
-        if rig is not None:
+        """Take the labs down."""
+        while self._rigs:
+            _, rig = self._rigs.popitem()
             rig.down()
 
     def play(self, victim: Victim, at: Point, wanted: Seen, signal_: int) -> Seen:
@@ -172,7 +174,7 @@ class KillRig:
         when the requester has its answer. Raises AssertionError for what must not be in any
         cell; the next one gets a new lab.
         """
-        rig = self.rig
+        rig = self.rig(victim)
         try:
             return _Cell(rig, victim, at, signal_).play(wanted)
         except BaseException:
@@ -265,6 +267,7 @@ class _Cell:
             Victim.DEVICEFS: lambda: rig.pids(host, DEVICEFS),
             Victim.ARRAYD: lambda: rig.pids(None, ARRAYD),
             Victim.HOLDGUARD: lambda: [guard_of(rig, host)],
+            Victim.LUNFS: lambda: rig.pids(None, LUNFS),
         }[victim]()
         assert pids, f"{victim.value} does not run"
         descriptors = [os.pidfd_open(pid) for pid in pids]
@@ -311,6 +314,9 @@ class _Cell:
             case Victim.DEVICEFS:
                 eventually(lambda: rig.pids(host, DEVICEFS), seconds=WAIT)
                 rig.wait_service(host, "devicefs")
+            case Victim.LUNFS:
+                eventually(lambda: rig.pids(None, LUNFS), seconds=WAIT)
+                rig.wait_shards()
 
     def _come_back(self) -> None:
         """Have everything run again."""

@@ -4,6 +4,8 @@ A cell is a victim and a point. The service stands still at the point, the victi
 (all its processes on the host that acts, by SIGKILL; `host` is a power-off; arrayd is the one
 of all hosts), and the service goes on. arrayd, holdguard and devicefs are back before that,
 except while writes are held: there nobody can wait, but for arrayd when it took the copies.
+lunfs is all shards of the cow engine, in a lab that has it; they come back at once, and nobody
+misses them, in the hold neither.
 
 A creation (of a set that another host may import; in row 19 of one that comes up here) runs on
 systemOne, with a writer that has a component. Import, deletion and break run on systemTwo: an
@@ -30,6 +32,7 @@ class Victim(Enum):
     HOST = "host"
     ARRAYD = "arrayd"
     HOLDGUARD = "holdguard"
+    LUNFS = "lunfs"
 
 
 GONE, FREE, FAILED, HERE = "gone", "committed", "import-failed", "claimed"
@@ -169,6 +172,9 @@ DIAGONAL = [
     (Victim.ARRAYD, Point(_D, DeletionStep.ON_LUN_EMPTY)),
     (Victim.HOLDGUARD, Point(_C, CreationStep.PRE_COMMIT)),
     (Victim.HOLDGUARD, Point(_C, CreationStep.COMMIT)),
+    (Victim.LUNFS, Point(_C, CreationStep.COMMIT)),
+    (Victim.LUNFS, Point(_I, ArrivalStep.SURFACE)),
+    (Victim.LUNFS, Point(_D, DeletionStep.ON_LUN_EMPTY)),
 ]
 """Every victim at telling points, every sequence: what `make test` has time for."""
 

@@ -42,13 +42,17 @@ GLOBALROOT = "/run/vssemu/GLOBALROOT"
 MIB = 1 << 20
 TRANSPORTABLE = Context.BACKUP | Attribute.TRANSPORTABLE
 PERSISTENT = Context.APP_ROLLBACK | Attribute.TRANSPORTABLE
+ENGINE = os.environ.get("VSSEMU_ENGINE", "reflink")
+"""The engine of all labs of this run but those of tests that name one."""
+LUNFS = "vssemu_fuse.lunfs"
 
 
 class Rig:
     """A lab under test."""
 
-    def __init__(self, name: str, *, pool: Path | None = None) -> None:
+    def __init__(self, name: str, *, pool: Path | None = None, engine: str = ENGINE) -> None:
         self.name = name
+        self.engine = engine
         self.lab = Lab(name)
         self.pool = pool or self.lab.paths.default_pool
         self._named_pool = pool
@@ -62,6 +66,7 @@ class Rig:
                 hosts=tuple(hosts),
                 volumes=tuple(v for text in volumes for v in config.parse_volumes(text)),
                 pool=str(self._named_pool) if self._named_pool else None,
+                engine=self.engine,
             )
         )
 
@@ -165,6 +170,19 @@ class Rig:
         self.kill(None, "vssemu.daemons.arrayd")
         eventually(lambda: self.pids(None, "vssemu.daemons.arrayd"), seconds=30)
         supervisor.wait_ready(self.lab.paths.supervisor_socket, hosts.ARRAY, seconds=30)
+
+    def wait_shards(self) -> None:
+        """Wait until every shard of the cow engine serves (again)."""
+        control = self.lab.paths.supervisor_socket
+        shards = [name for name in supervisor.services(control) if hosts.is_shard(name)]
+        for shard in shards:
+            supervisor.wait_ready(control, shard, seconds=30)
+
+    def restart_shards(self) -> None:
+        """SIGKILL all shards of the cow engine at once and wait for their successors."""
+        self.kill(None, LUNFS)
+        eventually(lambda: self.pids(None, LUNFS))
+        self.wait_shards()
 
     # --- what is there
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.rig.lab.conftest import Labs
 from tests.rig.lab.labrig import (
+    ENGINE,
     ONE,
     ROOT,
     TWO,
@@ -50,7 +51,7 @@ def by_hand(labs: Labs) -> "list[Rig]":
 
 def test_two_labs_live_at_once_and_up_again_has_nothing_to_do(by_hand: list[Rig]) -> None:
     first, second = by_hand
-    options = ["--volume", "F:=32M", "--hosts", ONE]
+    options = ["--volume", "F:=32M", "--hosts", ONE, "--engine", ENGINE]
     try:
         ups = [started("lab", "up", "--name", rig.name, *options) for rig in by_hand]
         for up, rig in zip(ups, by_hand, strict=True):
@@ -96,7 +97,8 @@ def test_two_labs_live_at_once_and_up_again_has_nothing_to_do(by_hand: list[Rig]
 def test_two_ups_of_one_lab_at_once_bring_it_up_once(by_hand: list[Rig]) -> None:
     rig = by_hand[0]
     try:
-        ups = [started("lab", "up", "--name", rig.name, "--hosts", ONE) for _ in range(2)]
+        options = "--hosts", ONE, "--engine", ENGINE
+        ups = [started("lab", "up", "--name", rig.name, *options) for _ in range(2)]
         said = sorted(up.communicate(timeout=60)[0] for up in ups)
         assert [up.returncode for up in ups] == [0, 0]
         assert said == [f"lab {rig.name} is up: {ONE}\n", f"lab {rig.name} was up already\n"]
@@ -167,7 +169,8 @@ def test_an_up_that_fails_leaves_nothing(by_hand: list[Rig], scratch: Path) -> N
     pool = scratch / "pool"
     pool.mkdir()
     (pool / "root").write_text("in the way")
-    done = vssemu("lab", "up", "--name", rig.name, "--pool", str(pool), timeout=100)
+    options = "--pool", str(pool), "--engine", ENGINE
+    done = vssemu("lab", "up", "--name", rig.name, *options, timeout=100)
     assert done.returncode == 1
     assert_one_line(done.stderr)
     assert_nothing_left(rig)
@@ -177,7 +180,7 @@ def test_an_up_that_fails_leaves_nothing(by_hand: list[Rig], scratch: Path) -> N
 
 def test_an_up_that_is_killed_is_taken_away_by_down(by_hand: list[Rig]) -> None:
     rig = by_hand[0]
-    up = started("lab", "up", "--name", rig.name, "--volume", "F:=32M")
+    up = started("lab", "up", "--name", rig.name, "--volume", "F:=32M", "--engine", ENGINE)
     while not left_of(rig.name, []):
         assert up.poll() is None
     up.kill()

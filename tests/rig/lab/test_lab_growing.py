@@ -23,7 +23,7 @@ from tests.rig.lab.labrig import (
     sigkill_everything,
 )
 from vssemu.lab import cleanup
-from vssemu.lab.config import VolumeSpec
+from vssemu.lab.config import ENGINES, VolumeSpec
 from vssemu.lab.growth import Growth
 from vssemu.linux import cgroup
 from vssemu.tools.main import main
@@ -108,6 +108,7 @@ def test_up_again_adds_what_is_missing_and_refuses_what_differs(
     file.write_text(
         f"""
         name = "{rig.name}"
+        engine = "{rig.engine}"
         hosts = ["{ONE}", "{TWO}"]
         volumes = [
             {{ letter = "f:", size = "32M" }},
@@ -133,11 +134,13 @@ def test_up_again_adds_what_is_missing_and_refuses_what_differs(
 
     file.write_text(file.read_text().replace("33554432", "67108864"))
     assert f"G: of {TWO} is 32 MiB of ext4, not 64 MiB of ext4" in refused("lab", "up", str(file))
+    (other_engine,) = ENGINES.keys() - {rig.engine}
     for options, fact in (
         (("--hosts", ONE), f"G: no host '{TWO}'"),
         (("--hosts", ONE, "--volume", "F:=32M"), f"it has host {TWO}"),
         (("--volume", "F:=32M"), f"it has G: of {TWO}"),
         (("--pool", str(scratch / "pool")), "pool is its own, not"),
+        (("--engine", other_engine), f"engine is {rig.engine}, not {other_engine}"),
     ):
         assert fact in refused("lab", "up", *name, *options)
     assert "shares the LUN" in refused("lab", "remove", "volume", "H:", *name)

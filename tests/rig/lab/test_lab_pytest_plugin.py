@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.rig.lab.conftest import Labs
-from tests.rig.lab.labrig import ROOT, THREE, TWO, Rig, assert_nothing_left, eventually
+from tests.rig.lab.labrig import ENGINE, ROOT, THREE, TWO, Rig, assert_nothing_left, eventually
 from vssemu.conformance import labs as conformance
 from vssemu.lab.paths import LABS
 
@@ -27,7 +27,16 @@ def test_it_lasts(vss_lab, system_one, name):
     time.sleep(300)
 """
 
-QUICK = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:trio")
+QUICK = (
+    "-o",
+    f"vss_lab_engine={ENGINE}",
+    "-p",
+    "no:cacheprovider",
+    "-p",
+    "no:hypothesispytest",
+    "-p",
+    "no:trio",
+)
 
 ONE_HOST = ("-o", "vss_lab_hosts=systemOne", "-o", "vss_lab_volumes=")
 
