@@ -1,0 +1,90 @@
+"""Disks whose requests wait, before and after they are done, for a scheduler that picks by chance.
+
+With it an engine meets orders of events that a real disk shows once in a month: a flush that
+overtakes nothing, two copies of one chunk's neighbours that end in either order, a snapshot
+between any two steps. What the disks do is real; only when is chosen, and by a seed.
+"""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from vssemu.linux.aio import Rooms
+from vssemu_fuse.lunfs.disk import Disk
+from vssemu_fuse.lunfs.work import Gate, Operation, Work, Worker
+
+
+class Scheduler:
+    """Lets one waiting request go on at a time."""
+
+    def __init__(self, worker: Worker, chance: random.Random, *, patience: float = 0.5) -> None:
+        """patience: the share of requests that wait; the rest goes at once."""
+        self.worker = worker
+        self.chance = chance
+        self._patience = patience
+        self._waiting: list[Gate] = []
+        self._under_way = 0
+
+    def late(self, work: Work[Any]) -> Operation[Any]:
+        """Do some work, and wait before and after it."""
+        yield from self._wait()
+        self._under_way += 1
+        try:
+            result = yield work
+        finally:
+            self._under_way -= 1
+        yield from self._wait()
+        return result
+
+    def _wait(self) -> Operation[None]:
+        if self.chance.random() < self._patience:
+            gate = Gate()
+            self._waiting.append(gate)
+            yield gate
+
+    def settle(self) -> None:
+        """Do all that can be done without letting anybody go on."""
+        while self.worker.turn() or self._under_way:
+            pass
+
+    def step(self) -> bool:
+        """Let one that waits go on, if there is one, and do what follows from it."""
+        self.settle()
+        if not self._waiting:
+            return False
+        self._waiting.pop(self.chance.randrange(len(self._waiting))).open()
+        self.settle()
+        return True
+
+
+class ShuffledDisk:
+    """A disk behind a scheduler; holes are made and looked up at once, as by the real one."""
+
+    def __init__(self, disk: Disk, scheduler: Scheduler) -> None:
+        self._disk = disk
+        self._scheduler = scheduler
+
+    @property
+    def size(self) -> int:
+        return self._disk.size
+
+    def read(self, rooms: Rooms, offset: int) -> Operation[int]:
+        return self._scheduler.late(self._disk.read(rooms, offset))
+
+    def write(self, rooms: Rooms, offset: int) -> Operation[int]:
+        return self._scheduler.late(self._disk.write(rooms, offset))
+
+    def flush(self) -> Operation[object]:
+        return self._scheduler.late(self._disk.flush())
+
+    def zero(self, offset: int, length: int) -> None:
+        self._disk.zero(offset, length)
+
+    def data_extents(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        return self._disk.data_extents(offset, length)
+
+    def refresh(self) -> None:
+        self._disk.refresh()
+
+    def close(self) -> None:
+        self._disk.close()
