@@ -1,6 +1,6 @@
 """What every part of the array works with, and the calls of the fabric that it needs."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -56,6 +56,14 @@ class ScratchEngine(Engine, Protocol):
 
     async def empty(self, lun: LunId) -> None:
         """Free the bytes of a copy and its scratch clone at once; the files stay, empty."""
+        ...
+
+    async def lost(self) -> Sequence[LunId]:
+        """Return the copies whose data the engine could not keep, for want of room."""
+        ...
+
+    async def remove_unknown(self, known: Collection[LunId]) -> Sequence[str]:
+        """Remove the files of all LUNs but these; return what they were called."""
         ...
 
 

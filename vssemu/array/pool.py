@@ -20,8 +20,7 @@ Refuses a pool of another array: what the journal does not know is removed at st
 """
 
 import os
-import shutil
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,6 @@ import trio
 from vssemu.array.cap import Cap
 from vssemu.linux import filesystems, fsxattr, locks, loop, mount, reflink
 from vssemu.vss.errors import BadState, Fail
-from vssemu.vss.identity import LunId
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -94,13 +92,6 @@ class Pool:
             free=max(free - found.missing, 0),
             is_misfit=found.is_misfit,
         )
-
-    def remove_unknown(self, known: Collection[LunId]) -> list[str]:
-        """Remove the directories of LUNs that are not among these; return their names."""
-        names = sorted(path.name for path in self.luns.iterdir() if path.name not in known)
-        for name in names:
-            shutil.rmtree(self.luns / name)
-        return names
 
 
 @asynccontextmanager

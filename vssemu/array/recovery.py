@@ -14,7 +14,6 @@ files of unknown LUNs               removed
 """
 
 import structlog
-import trio
 
 from vssemu.array.border import storage
 from vssemu.array.core import Core
@@ -65,7 +64,7 @@ async def _recover_lun(core: Core, luns: Luns, operation: OperationRow) -> None:
 async def _remove_unknown(core: Core) -> None:
     known = {row.id for row in await core.journal.read(Tables.luns)}
     with storage("clean up pool", str(core.pool.directory)):
-        removed = await trio.to_thread.run_sync(core.pool.remove_unknown, known)
+        removed = await core.engine.remove_unknown(known)
     for name in removed:
         logger.warning("unknown_removed", name=name)
 

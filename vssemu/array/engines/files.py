@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +51,13 @@ class LunFiles:
             directory.rmdir()
         sync_directory(self._directory)
 
+    def remove_unknown(self, known: Collection[LunId]) -> list[str]:
+        """Remove the directories of LUNs that are not among these; return their names."""
+        names = sorted(path.name for path in self._directory.iterdir() if path.name not in known)
+        for name in names:
+            shutil.rmtree(self._directory / name)
+        return names
+
     def backing(self, path: Path) -> Backing:
         """Return an open file as fabrics publish it; it stays open until `close`."""
         descriptor = self._open.get(path)
@@ -71,7 +79,7 @@ class LunFiles:
 
 
 @contextlib.contextmanager
-def opened(path: Path, flags: int) -> Iterator[int]:
+def opened(path: Path | str, flags: int) -> Iterator[int]:
     """Open a file during the block."""
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:

@@ -5,7 +5,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+import trio
+
 from vssemu.array.core import ScratchEngine
+from vssemu.array.engines.cow import CowEngine
 from vssemu.array.engines.reflink import ReflinkEngine
 from vssemu.array.pool import Pool
 from vssemu.vss.errors import InvalidArgument
@@ -24,12 +27,21 @@ async def open_engine(
     shards: directory of the sockets of lunfs, for cow. Raises InvalidArgument for a name that
     is no engine's, or cow without shards; Fail when a shard does not answer.
     """
-    if name == COW:
-        raise InvalidArgument("the engine cow wants --shards DIR", item=name)
-    if name != REFLINK:
+    if name == REFLINK:
+        reflink = ReflinkEngine(pool.luns)
+        try:
+            yield reflink
+        finally:
+            reflink.close()
+        return
+    if name != COW:
         raise InvalidArgument(f"{name!r} is no engine", item=name, hint=", ".join(ENGINES))
-    engine = ReflinkEngine(pool.luns)
+    if shards is None:
+        raise InvalidArgument("the engine cow wants --shards DIR", item=name)
+    cow = CowEngine(pool.luns, shards)
     try:
-        yield engine
+        await cow.open()
+        yield cow
     finally:
-        engine.close()
+        with trio.CancelScope(shield=True):
+            await cow.aclose()

@@ -13,7 +13,7 @@ Raises OSError for what the file system refuses.
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -191,6 +191,14 @@ class ReflinkEngine:
                     os.truncate(self._files.path(lun, name), 0)
 
         await _in_thread(empty)
+
+    async def lost(self) -> Sequence[LunId]:
+        """Return nothing: a copy shares blocks, and a write that finds no room is the LUN's."""
+        return ()
+
+    async def remove_unknown(self, known: Collection[LunId]) -> Sequence[str]:
+        """Remove the directories of LUNs that are not among these; return their names."""
+        return await _in_thread(self._files.remove_unknown, known)
 
     async def delete(self, lun: LunId) -> None:
         """Remove the LUN and all that belongs to it, durably."""
