@@ -3,22 +3,19 @@
 `python -m tests.bench.bench_first_writes [ROUNDS]`, as root, with qemu-storage-daemon there.
 4 KiB random writes at depth 16 through a loop device with direct I/O, in rounds, one after
 the other in each: a LUN without a snapshot, the same LUN right after one was made, and an
-image of the same size in the same pool behind QEMU's copy-before-write filter on its FUSE
+image of the same size on the same disk behind QEMU's copy-before-write filter on its FUSE
 export.
 """
 
 import contextlib
-import os
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
 
+from tests.bench import benchqemu
 from tests.bench.figures import Row, fill, median, random_writes, show
 from tests.rig.array import arrayrig
 from tests.rig.array.arrayrig import ONE, ArrayProcess, Site
@@ -72,9 +69,8 @@ async def _measure(rounds: int) -> tuple[list[float], list[float], list[float]]:
         async with arrayrig.running(process), arrayrig.connected(process) as site:
             for _ in range(rounds):
                 await _round(site, plain, first)
-                if shutil.which("qemu-storage-daemon"):
-                    with _behind_qemu(directory) as device:
-                        other.append(random_writes(device, WRITES, size=SIZE))
+                if benchqemu.is_there():
+                    other.append(_behind_qemu(directory))
     finally:
         shutil.rmtree(directory)
     return plain, first, other
@@ -97,50 +93,24 @@ async def _round(site: Site, plain: list[float], first: list[float]) -> None:
     await _remove(site, copy.naa, lun.id)
 
 
+def _behind_qemu(directory: Path) -> float:
+    """Measure QEMU's filter; image and store lie on the same disk as the pool."""
+    image = directory / "image"
+    try:
+        with image.open("wb") as file:
+            file.truncate(SIZE)
+        fill(image, SIZE)
+        with benchqemu.exported(directory / "qemu", image, copying=True) as (device,):
+            return random_writes(device, WRITES, size=SIZE)
+    finally:
+        image.unlink()
+
+
 async def _remove(site: Site, *luns: LunId) -> None:
     for lun in luns:
         with contextlib.suppress(VssError):  # a copy is masked already
             await site.call(api.mask_lun, lun, ONE)
         await site.call(api.delete_lun, lun)
-
-
-@contextmanager
-def _behind_qemu(directory: Path) -> Iterator[Path]:
-    """Give a loop device over QEMU's export, whose image and store lie on the same disk."""
-    place = directory / "qemu"
-    place.mkdir()
-    for name in ("image", "store", "export"):
-        with (place / name).open("wb") as file:
-            os.ftruncate(file.fileno(), 0 if name == "export" else SIZE)
-    fill(place / "image", SIZE)
-    pid = place / "pid"
-    subprocess.run(
-        [
-            *("qemu-storage-daemon", "--daemonize", "--pidfile", str(pid)),
-            *("--blockdev", f"file,node-name=image,filename={place}/image,cache.direct=on"),
-            *("--blockdev", f"file,node-name=store,filename={place}/store,cache.direct=on"),
-            *("--blockdev", "copy-before-write,node-name=cbw,file=image,target=store"),
-            *("--export", f"fuse,id=e,node-name=cbw,mountpoint={place}/export,writable=on"),
-        ],
-        check=True,
-    )
-    device = Path(
-        subprocess.run(
-            ["losetup", "-f", "--show", "--direct-io=on", "-b", "4096", str(place / "export")],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
-    )
-    try:
-        yield device
-    finally:
-        subprocess.run(["losetup", "-d", str(device)], check=True)
-        number = int(pid.read_text())
-        os.kill(number, 15)
-        while os.path.exists(f"/proc/{number}"):
-            time.sleep(0.05)
-        shutil.rmtree(place)
 
 
 if __name__ == "__main__":

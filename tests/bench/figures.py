@@ -50,17 +50,37 @@ def median(values: Sequence[float]) -> float:
 
 def random_writes(device: Path | str, writes: int, *, size: int, depth: int = 16) -> float:
     """Write 4 KiB blocks at random, each once, past the cache; return writes a second."""
-    ran = subprocess.run(
-        [
-            *("fio", "--name=bench", f"--filename={device}", "--rw=randwrite", "--bs=4k"),
-            *("--direct=1", "--ioengine=libaio", f"--iodepth={depth}", f"--size={size}"),
-            *(f"--number_ios={writes}", "--randrepeat=0", "--output-format=json"),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return float(json.loads(ran.stdout)["jobs"][0]["write"]["iops"])
+    return fio([device], "randwrite", size=size, depth=depth, requests=writes)
+
+
+def fio(
+    devices: Sequence[Path | str],
+    kind: str,
+    *,
+    size: int,
+    block: str = "4k",
+    depth: int = 16,
+    requests: int | None = None,
+    seconds: float | None = None,
+) -> float:
+    """Read or write past the cache, all devices at once; return requests a second, of all.
+
+    kind: fio's `rw`. size: bytes of each device. depth: requests in flight on each. Ends after
+    so many requests to each, which at random are to blocks that differ, or after so long.
+    """
+    argv = [
+        *("fio", "--direct=1", "--ioengine=libaio", "--randrepeat=0", "--output-format=json"),
+        *(f"--rw={kind}", f"--bs={block}", f"--iodepth={depth}", f"--size={size}"),
+    ]
+    if requests is not None:
+        argv.append(f"--number_ios={requests}")
+    if seconds is not None:
+        argv += ["--time_based", f"--runtime={seconds}"]
+    for number, device in enumerate(devices):
+        argv += [f"--name=bench{number}", f"--filename={device}"]
+    ran = subprocess.run(argv, check=True, capture_output=True, text=True)
+    jobs = json.loads(ran.stdout)["jobs"]
+    return sum(float(job[way]["iops"]) for job in jobs for way in ("read", "write"))
 
 
 def fill(device: Path | str, size: int) -> None:
