@@ -7,6 +7,8 @@ import click
 
 from vssemu.api import array as api
 from vssemu.lab.lab import Lab
+from vssemu.tools.array_fault import fault
+from vssemu.tools.array_writes import writes
 from vssemu.tools.lab import name_option
 from vssemu.tools.naming import LUN, SIZE
 from vssemu.tools.output import emit_json, emit_table, json_option, size_text
@@ -35,6 +37,10 @@ size_argument = click.argument("size", type=SIZE)
 @click.group()
 def array() -> None:
     """The storage array of a lab, as its administrator."""
+
+
+array.add_command(fault)
+array.add_command(writes)
 
 
 @array.group()

@@ -1,9 +1,9 @@
-"""io.vssemu.array.ShardFaults: faults, power losses and write logs of the LUNs of one lunfs.
+"""io.vssemu.array.Faults: faults, power losses and write logs of LUNs.
 
-Served on the socket of io.vssemu.array.Shard. The array's administrator reaches it by
-`vssemu.api.array.admin`, whose methods have these names and shapes. What is set is kept with
-the LUN, so that it outlives the death of the program that serves it.
-Raises VssError: BadState, InvalidArgument, ObjectNotFound.
+Served by the array on its administrator's socket, for LUNs of the engine cow, and by each
+lunfs beside io.vssemu.array.Shard, for its own. What is set is kept with the LUN, so that it
+outlives the death of the program that serves it. Every call may be repeated when its answer
+was lost. Raises VssError: BadState, InvalidArgument, ObjectNotFound.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from vssemu.faults.luns import LunFault, LunFaultStatus
 from vssemu.rpc.interface import Declared, Interface
 from vssemu.vss.identity import LunId
 
-shard_faults = Interface("io.vssemu.array.ShardFaults", __doc__)
+lun_faults = Interface("io.vssemu.array.Faults", __doc__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,76 +55,83 @@ class WriteLogStatus:
     failed: str | None
 
 
-@shard_faults.method(returns="fault")
+@lun_faults.method(returns="fault")
 def set_lun_fault(lun: LunId, fault: LunFault) -> LunFault:
-    """Set a fault of a LUN beside those it has; return it with its seed."""
+    """Set a fault of a LUN beside those it has; return it with its seed.
+
+    An equal one that is set already stays, unless it met all that it was to meet.
+    """
     raise Declared
 
 
-@shard_faults.method(returns="faults")
-def lun_faults() -> list[LunFaultStatus]:
+@lun_faults.method(returns="faults")
+def list_lun_faults() -> list[LunFaultStatus]:
     """Return the faults that are set, by LUN, in the order in which they were set."""
     raise Declared
 
 
-@shard_faults.method(returns="count")
+@lun_faults.method(returns="count")
 def clear_lun_faults(lun: LunId | None = None) -> int:
     """Take the faults of a LUN back, or all, and let stuck requests go; return how many."""
     raise Declared
 
 
-@shard_faults.method(returns="count")
+@lun_faults.method(returns="count")
 def release_lun(lun: LunId) -> int:
     """Let requests go that are stuck at faults of a LUN; return how many."""
     raise Declared
 
 
-@shard_faults.method()
+@lun_faults.method()
 def set_volatile(lun: LunId, volatile: bool) -> None:
     """Have what is written to a LUN and its snapshots be lost by a power loss, or not any more."""
     raise Declared
 
 
-@shard_faults.method(returns="power")
-def lun_power() -> list[PowerStatus]:
+@lun_faults.method(returns="power")
+def list_lun_power() -> list[PowerStatus]:
     """Return how the power stands of LUNs whose writes are volatile or whose power is off."""
     raise Declared
 
 
-@shard_faults.method(returns="loss")
+@lun_faults.method(returns="loss")
 def power_loss(lun: LunId, seed: int | None = None, back_after: float | None = None) -> Loss:
     """Take a LUN's power, and a random part of what was not flushed.
 
-    back_after: seconds after which the power comes back; None: with `power_on`.
+    The LUN must be volatile. back_after: seconds after which the power comes back; None: with
+    `power_on`. Without power already: nothing more is lost.
     """
     raise Declared
 
 
-@shard_faults.method()
+@lun_faults.method()
 def power_on(lun: LunId) -> None:
     """Give a LUN its power back, at once; that it has it is no error."""
     raise Declared
 
 
-@shard_faults.method()
+@lun_faults.method()
 def record_writes(lun: LunId, log: str) -> None:
-    """Record what is written to a LUN in a new file, by its absolute path on the machine."""
+    """Record what is written to a LUN in a new file, by its absolute path on the machine.
+
+    That the LUN is being recorded there already is no error.
+    """
     raise Declared
 
 
-@shard_faults.method(returns="entries")
+@lun_faults.method(returns="entries")
 def stop_writes(lun: LunId) -> int:
     """End a recording; return how many entries the log has."""
     raise Declared
 
 
-@shard_faults.method(returns="entry")
+@lun_faults.method(returns="entry")
 def mark_writes(lun: LunId, name: str) -> int:
     """Put a mark into a LUN's log; return the number of its entry."""
     raise Declared
 
 
-@shard_faults.method(returns="recordings")
-def recordings() -> list[WriteLogStatus]:
+@lun_faults.method(returns="recordings")
+def list_recordings() -> list[WriteLogStatus]:
     """Return what is being recorded."""
     raise Declared
