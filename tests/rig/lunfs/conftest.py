@@ -1,0 +1,41 @@
+"""Fixtures: a scratch directory, shards over plain images, shards over a pool."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.rig.lunfs.lunfsrig import MIB, LunfsRig, running
+
+SCRATCH = Path("/tmp/vssemu-lunfs")
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory on a disk, for images, sockets and logs; short, for names of sockets."""
+    SCRATCH.mkdir(exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=SCRATCH))
+    yield made
+    shutil.rmtree(made)
+    if not any(SCRATCH.iterdir()):
+        SCRATCH.rmdir()
+
+
+@pytest.fixture
+def images(directory: Path) -> Path:
+    """A directory with two images of 64 MiB, all zero: `first` and `second`."""
+    made = directory / "images"
+    made.mkdir()
+    for name in ("first", "second"):
+        with (made / name).open("xb") as file:
+            file.truncate(64 * MIB)
+    return made
+
+
+@pytest.fixture
+def plain(directory: Path, images: Path) -> Iterator[LunfsRig]:
+    """One shard over these images: lunfs's data path alone, without snapshots."""
+    with running(directory, images=images) as rig:
+        yield rig
