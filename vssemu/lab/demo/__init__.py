@@ -1,1 +1,4 @@
-"""The demo: both seed flows of VSS transport on real data, a line and a figure a step."""
+"""The demo: both flows of VSS transport on real data, on either snapshot engine.
+
+A line and a figure for each step; of the second engine, what differs.
+"""

@@ -1,6 +1,6 @@
 r"""The data that the demo protects, and the programs that make and change it on systemOne.
 
-`python -m vssemu.lab.demo.data fill ROOT MANIFEST` makes, below ROOT:
+`python -m vssemu.lab.demo.data fill ROOT MANIFEST [DIRECTORIES]` makes, below ROOT:
 
     documents/dNNN/fNNNN.txt    the files of the files writer's one component
     orders/orders.db            the SQLite writer's database, in WAL mode
@@ -29,12 +29,12 @@ _SEED = 20
 _PAUSE_SECONDS = 0.002
 
 
-def fill(root: Path, manifest: Path) -> None:
+def fill(root: Path, manifest: Path, directories: int = DIRECTORIES) -> None:
     """Make the data below `root`, an empty volume, and the manifest."""
     random = Random(_SEED)
     digests: dict[str, str] = {}
     block = random.randbytes(1 << 16)
-    for directory in range(DIRECTORIES):
+    for directory in range(directories):
         place = root / "documents" / f"d{directory:03}"
         place.mkdir(parents=True)
         for number in range(FILES_PER_DIRECTORY):
@@ -97,5 +97,10 @@ def change(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    verb, *paths = sys.argv[1:]
-    {"fill": fill, "load": load, "change": change}[verb](*map(Path, paths))  # type: ignore[operator]
+    match sys.argv[1:]:
+        case ["fill", root, manifest, *directories]:
+            fill(Path(root), Path(manifest), *map(int, directories))
+        case ["load", database, progress]:
+            load(Path(database), Path(progress))
+        case ["change", root]:
+            change(Path(root))

@@ -50,6 +50,11 @@ class Report:
             soft_wrap=True,
         )
 
+    @staticmethod
+    def quiet() -> "Report":
+        """Return one that prints nothing, and keeps what it is told."""
+        return Report(console=Console(quiet=True))
+
     def fact(self, name: str, figure: str) -> None:
         """Keep a figure for the summary."""
         self.facts.append((name, figure))

@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from vssemu.api import blocking
-from vssemu.lab import enter
+from vssemu.api import shard as shard_api
+from vssemu.api.errors import decode_error
+from vssemu.api.shard import ChainFacts
+from vssemu.lab import enter, hosts, supervisor
 from vssemu.lab.config import LabConfig, VolumeSpec
 from vssemu.lab.lab import Lab
 from vssemu.lab.waiting import until
 from vssemu.linux import cgroup, locks, run
+from vssemu.rpc import client as rpc
 from vssemu.rpc.errors import RpcError
-from vssemu.vss.errors import BadState, Fail, VssError
+from vssemu.vss.errors import BadState, Fail, ObjectNotFound, VssError
+from vssemu.vss.identity import LunId
 
 HOSTS = ("systemOne", "systemTwo", "systemThree")
 LUN_SIZE = 2 << 30
@@ -35,6 +40,7 @@ class Stage:
 
     lab: Lab
     work: Path
+    engine: str
 
     def vss(self, host: str) -> blocking.Vss:
         """Connect to a host's VSS service, as a requester on it would."""
@@ -70,6 +76,24 @@ class Stage:
             child.wait(timeout=PROGRAM_SECONDS)
             log.close()
 
+    def kill_shards(self) -> int:
+        """SIGKILL every shard of the cow engine; return how many come back."""
+        control = self.lab.paths.supervisor_socket
+        shards = [name for name in supervisor.services(control) if hosts.is_shard(name)]
+        for name in shards:
+            supervisor.request(control, {"op": "kill", "name": name, "restart": True})
+        return len(shards)
+
+    def chain_facts(self, lun: LunId) -> ChainFacts:
+        """Return what the cow engine has of a copy. Raises ObjectNotFound."""
+        for socket in sorted(self.lab.paths.shards.glob("*.sock")):
+            with (
+                contextlib.suppress(ObjectNotFound),
+                rpc.connect(socket, decode_error=decode_error) as client,
+            ):
+                return client.call(shard_api.facts, lun)
+        raise ObjectNotFound(f"no shard has LUN {lun}", item=lun)
+
     def last_creation(self, host: str) -> dict[str, Any]:
         """Return what the host's event log says of the creation that ended last."""
         log = self.lab.paths.host_state(host) / "var/events.jsonl"
@@ -85,7 +109,7 @@ def _sweep(name: str, *, keep: str) -> None:
 
 
 @contextmanager
-def stage(name: str) -> Iterator[Stage]:
+def stage(name: str, engine: str) -> Iterator[Stage]:
     """Bring the demo's lab up and take it, and its files, away at the end.
 
     Raises BadState when another demo is running: its lab would be taken away.
@@ -100,8 +124,8 @@ def stage(name: str) -> Iterator[Stage]:
         lab.down()
         try:
             volume = VolumeSpec(letter="F", size=LUN_SIZE)
-            lab.up(LabConfig(name=name, hosts=HOSTS, volumes=(volume,)))
-            yield Stage(lab=lab, work=Path(work))
+            lab.up(LabConfig(name=name, hosts=HOSTS, volumes=(volume,), engine=engine))
+            yield Stage(lab=lab, work=Path(work), engine=engine)
         except (VssError, run.ProgramFailed, OSError, RpcError) as error:
             _keep_logs(lab, Path(work), error)
             raise

@@ -12,11 +12,14 @@ from typing import Any
 
 import msgspec
 
+from vssemu.api import array as array_api
 from vssemu.api import disks
 from vssemu.api.blocking import BackupComponents
 from vssemu.api.plans import ExaminedWriter
+from vssemu.lab.demo.data import DIRECTORIES
 from vssemu.lab.demo.report import Report
 from vssemu.lab.demo.stage import Stage, wait_for
+from vssemu.lab.hosts import COW
 from vssemu.vss.attributes import Attribute, Context
 from vssemu.vss.documents import cabinet
 from vssemu.vss.documents.bcd import BackupComponentsDocument
@@ -50,10 +53,15 @@ class Backup:
     order_after: int = 0
 
 
-def run(stage: Stage, report: Report) -> None:
-    """Walk through the nine steps."""
+HOLD, AROUND, STORE = "hold window", "order numbers committed around it", "exception store"
+READ, RESTORED = "through the device object", "restored"
+"""Names of facts."""
+
+
+def run(stage: Stage, report: Report, *, directories: int = DIRECTORIES) -> None:
+    """Walk through the nine steps. directories: of documents."""
     report.heading("Importing transportable shadow copied volumes")
-    _step_1(stage, report)
+    _step_1(stage, report, directories)
     with ExitStack() as stack:
         for writer in _WRITERS:
             stack.enter_context(_writer(stage, writer))
@@ -67,12 +75,13 @@ def run(stage: Stage, report: Report) -> None:
         _step_9(stage, report, backup)
 
 
-def _step_1(stage: Stage, report: Report) -> None:
+def _step_1(stage: Stage, report: Report, directories: int) -> None:
     with report.step("1", "systemOne has a LUN of the array as F:, with data") as line:
-        stage.module(ONE, _DATA, "fill", "/mnt/F", stage.work / "manifest.json")
+        manifest = stage.work / "manifest.json"
+        stage.module(ONE, _DATA, "fill", "/mnt/F", manifest, str(directories))
         with stage.vss(ONE) as vss:
             (disk,) = vss.client.call(disks.list_disks)
-        count = len(json.loads((stage.work / "manifest.json").read_text()))
+        count = len(json.loads(manifest.read_text()))
         line.say(f"{count:,} documents, a database, on {disk.lun_id}")
 
 
@@ -125,10 +134,8 @@ def _steps_2_to_5(
         creation = stage.last_creation(ONE)
         hold = f"{creation['hold_seconds'] * 1000:.0f} ms"
         line.say(f"writes held for {hold}")
-        report.fact("hold window", hold)
-        report.fact(
-            "order numbers committed around it", f"{backup.order_before} .. {backup.order_after}"
-        )
+        report.fact(HOLD, hold)
+        report.fact(AROUND, f"{backup.order_before} .. {backup.order_after}")
     with report.step("5", "the documents travel to systemTwo as a cabinet") as line:
         data = _cabinet(backup)
         (stage.work / "backup.cab").write_bytes(data)
@@ -171,6 +178,8 @@ def _steps_6_to_8(stage: Stage, report: Report, backup: Backup) -> None:
             importer.import_snapshots()
             copy = importer.get_snapshot_properties(backup.snapshot_id)
             line.say(copy.device_object)
+        if stage.engine == COW:
+            _say_store(stage, report)
         _back_up(stage, report, opened, copy)
         _check_restore(stage, report, copy, backup)
         with report.step("8", "releasing the interface deletes it") as line:
@@ -178,6 +187,20 @@ def _steps_6_to_8(stage: Stage, report: Report, backup: Backup) -> None:
             if vss.client.call(disks.list_disks):
                 raise Fail("systemTwo still has the shadow copy's LUN")
             line.say("no shadow copy, no LUN on systemTwo; it signals systemOne")
+
+
+def _say_store(stage: Stage, report: Report) -> None:
+    """Tell what the copy has, and kill who reads it: restic is to begin while nobody answers."""
+    with stage.lab.array() as array:
+        (lun,) = [one for one in array.call(array_api.inventory) if one.origin is not None]
+    facts = stage.chain_facts(lun.id)
+    if not facts.is_valid or facts.exceptions == 0:
+        raise Fail(f"the store of the copy has nothing of what was changed: {facts}")
+    size = f"{facts.store_used / 1e6:.1f} MB of {facts.store_total / 1e6:,.0f}"
+    report.fact(
+        STORE, f"{facts.exceptions:,} old chunks of {facts.chunk_size >> 10} KiB, {size} MB"
+    )
+    stage.kill_shards()
 
 
 def _back_up(
@@ -198,7 +221,7 @@ def _back_up(
         speed = found["bytes"] / seconds / 1e6
         figure = f"{found['files']:,} files, {found['bytes'] / 1e6:.0f} MB, {speed:.0f} MB/s"
         line.say(figure)
-        report.fact("through the device object", f"{figure} (restic)")
+        report.fact(READ, f"{figure} (restic)")
 
 
 def _files(opened: cabinet.Cabinet, copy: SnapshotProperties) -> list[FilesToCopy]:
@@ -231,10 +254,12 @@ def _check_restore(stage: Stage, report: Report, copy: SnapshotProperties, backu
             stage.module(TWO, _BACKUP, "verify", root, stage.work / "manifest.json", database)
         )
         _judge(result, backup)
+        compared = f"{result['compared']:,} files equal"
         line.say(
-            f"{result['compared']:,} files equal, none of no component; "
+            f"{compared}, none of no component; "
             f"integrity_check {result['integrity']}, last order {result['last_order']}"
         )
+        report.fact(RESTORED, f"{compared}, integrity_check {result['integrity']}")
 
 
 def _judge(result: dict[str, Any], backup: Backup) -> None:
