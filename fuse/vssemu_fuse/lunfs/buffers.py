@@ -11,10 +11,12 @@ from typing import Final
 
 from vssemu_fuse.lunfs.work import Gate
 
-SCRATCH: Final = 2 << 20
-"""Bytes of a room for copying; no chunk is larger than 1 MiB."""
+SCRATCH: Final = (2 << 20) + (16 << 10)
+"""Bytes of a room for copying: for chunks, the largest of which has 1 MiB, and some blocks."""
 
 ROOMS: Final = 8
+
+_ZEROES: Final = 1 << 20
 
 
 def aligned(size: int) -> memoryview:
@@ -23,12 +25,13 @@ def aligned(size: int) -> memoryview:
 
 
 class Scratch:
-    """Rooms that copying borrows, for all chains of a shard."""
+    """Rooms that copying borrows, for all chains of a shard. zeroes: not to be written to."""
 
     def __init__(self, rooms: int = ROOMS, size: int = SCRATCH) -> None:
         self.size = size
         self._free = [aligned(size) for _ in range(rooms)]
         self.returned = Gate()
+        self.zeroes = aligned(_ZEROES)
 
     def take(self) -> memoryview | None:
         """Borrow a room; None when there is none: wait for `returned` and try again.

@@ -1,0 +1,230 @@
+"""A chain: an origin and its snapshots, each of them served as a view.
+
+    [eldest snapshot, …, youngest snapshot, origin]
+
+A snapshot of any node is inserted just before it, with an empty store; nothing else changes.
+A node is taken out when its elders have of it what they see. Which nodes there are, in which
+order, is written down by the caller (`record`), before or after as said below.
+
+Owns the list. The rule of copying is in `copying`, what is done at a view in `origins`
+and `snapshots`.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Sequence
+
+from vssemu.stores.format import check_chunk_size
+from vssemu.vss.identity import LunId
+from vssemu_fuse.lunfs import loading
+from vssemu_fuse.lunfs.buffers import Scratch
+from vssemu_fuse.lunfs.copying import Copier
+from vssemu_fuse.lunfs.disk import Disk
+from vssemu_fuse.lunfs.handing import hand_down
+from vssemu_fuse.lunfs.holding import Hold
+from vssemu_fuse.lunfs.nodes import Node
+from vssemu_fuse.lunfs.origins import OriginView
+from vssemu_fuse.lunfs.snapshots import SnapshotView
+from vssemu_fuse.lunfs.work import Gate, Operation, Worker
+
+prepare_store = loading.write_header
+"""Make a file of zeroes, as long as the store may become, an empty store; durably."""
+
+
+class Chain:
+    """A chain; at first an origin alone, which is served at once.
+
+    chunk_size: bytes, 0 for one that has had no snapshot. power: entries are made safe from a
+    loss of power, else from a kill alone. settle: makes the record durable that names the
+    snapshots; called before the first entry in the store of a new one; raises OSError.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        scratch: Scratch,
+        lun: LunId,
+        image: Disk,
+        *,
+        chunk_size: int = 0,
+        power: bool = True,
+        settle: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._worker = worker
+        self._copier = Copier(worker, scratch, power=power, settle=settle)
+        self._origin = Node(lun, image, image.size)
+        self._nodes: dict[LunId, Node] = {lun: self._origin}
+        self._scratch = scratch
+        origin = OriginView(self._origin, self._copier)
+        self._views: dict[LunId, OriginView | SnapshotView] = {lun: origin}
+        self.chunk_size = chunk_size
+
+    @property
+    def origin(self) -> LunId:
+        """The origin."""
+        return self._origin.lun
+
+    @property
+    def luns(self) -> list[LunId]:
+        """All nodes, eldest first, the origin last."""
+        found = []
+        node: Node | None = self._origin
+        while node is not None:
+            found.append(node.lun)
+            node = node.elder
+        return found[::-1]
+
+    @property
+    def chunk_size(self) -> int:
+        """Bytes of a chunk; 0 while there was no snapshot. To be set only as long."""
+        return self._copier.chunk_size
+
+    @chunk_size.setter
+    def chunk_size(self, size: int) -> None:
+        if size:
+            check_chunk_size(size)
+        if size != self._copier.chunk_size and len(self._nodes) > 1:
+            raise ValueError("a chain with snapshots has its chunk size")
+        self._copier.chunk_size = size
+        if size:
+            self._origin.measure(size)
+
+    def view(self, lun: LunId) -> OriginView | SnapshotView:
+        """Return what is served of a node. Raises KeyError."""
+        return self._views[lun]
+
+    def node(self, lun: LunId) -> Node:
+        """Return a node, for facts: `valid`, `count`, `table`, `disk`. Raises KeyError."""
+        return self._nodes[lun]
+
+    # --- what there is
+
+    def load(self, snapshots: Sequence[tuple[LunId, Disk, int]]) -> Operation[None]:
+        """Take over the snapshots that are recorded: (LUN, store, size), eldest first.
+
+        For a chain without snapshots that nobody uses yet. Raises OSError for a store that
+        cannot be read; the chain is of no use then.
+        """
+        for lun, store, size in snapshots:
+            self._link(Node(lun, store, size), self._origin)
+        yield from self.reload()
+
+    def reload(self) -> Operation[None]:
+        """Forget all and read it from the files again; nothing may be under way."""
+        self._origin.disk.refresh()
+        self.refresh()
+        for lun in self.luns[:-1]:
+            yield from loading.load(self._nodes[lun], self.chunk_size)
+
+    def refresh(self) -> None:
+        """Take over the size of an image that has grown. Raises OSError."""
+        self._origin.disk.refresh()
+        self._origin.size = self._origin.disk.size
+        if self.chunk_size:
+            self._origin.measure(self.chunk_size)
+
+    def insert(self, lun: LunId, store: Disk, before: LunId) -> None:
+        """Take a snapshot: a new node with an empty, prepared store, just elder than another.
+
+        That one must be held and quiet. The record is written in the same step, before or
+        after; nothing may be yielded in between.
+        Raises OSError: EBUSY when it is not held any more, EIO when it is invalid.
+        """
+        source = self._nodes[before]
+        if not source.holds or source.writes.count:
+            raise OSError(errno.EBUSY, f"{before} is not held")
+        if not source.valid or source.ending is not None:
+            raise OSError(errno.EIO, f"{before} is invalid")
+        node = Node(lun, store, source.size)
+        node.has_clean_room = True
+        self._link(node, source)
+        node.measure(self.chunk_size)
+
+    def remove(self, lun: LunId) -> Operation[None]:
+        """Take a snapshot out; its elders stay as they are, as far as they have room.
+
+        Its view fails from now on. Afterwards the record is to be written without it, durably,
+        then its files may go. One that is not there is no error.
+        """
+        node = self._nodes.get(lun)
+        if node is None:
+            return
+        yield from self._copier.end(node)
+        yield from hand_down(self._copier, node)
+        if self._nodes.pop(lun, None) is None:
+            return
+        self._unlink(node)
+        del self._views[lun]
+        yield from _left_alone(node)
+        node.disk.close()
+
+    def empty(self, lun: LunId) -> Operation[None]:
+        """Make a snapshot invalid and free its bytes; else as `remove`, but it stays."""
+        node = self._nodes[lun]
+        yield from self._copier.end(node)
+        yield from hand_down(self._copier, node)
+        node.table = {}
+        node.count = 0
+        yield from _left_alone(node)
+        node.disk.zero(self.chunk_size, node.disk.size - self.chunk_size)
+        yield node.disk.flush()
+
+    def settle(self, lun: LunId) -> Operation[None]:
+        """Make durable what a snapshot shows of younger nodes; the record is the caller's."""
+        node: Node | None = self._nodes[lun]
+        disks = []
+        while node is not None:
+            disks.append(node.disk)
+            node = node.younger
+        yield [disk.flush() for disk in disks]
+
+    def hold(self, lun: LunId, seconds: float) -> Hold:
+        """Hold the writes to a node from now on; run `quiet` of what is returned, then."""
+        return Hold(self._worker, self._nodes[lun], seconds)
+
+    def changed(self, lun: LunId) -> list[int]:
+        """Return the chunks, in order, in which a view may differ from the origin's."""
+        found: set[int] = set()
+        node = self._nodes[lun]
+        while node.younger is not None:
+            found.update(node.table)
+            node = node.younger
+        return sorted(found)
+
+    def close(self) -> None:
+        """Let go of all files; nothing may be under way."""
+        for node in self._nodes.values():
+            node.disk.close()
+
+    # --- inside
+
+    def _link(self, node: Node, before: Node) -> None:
+        node.elder, node.younger = before.elder, before
+        if before.elder is not None:
+            before.elder.younger = node
+        before.elder = node
+        self._nodes[node.lun] = node
+        self._views[node.lun] = SnapshotView(node, self._copier, self._scratch)
+        self._copier.generation += 1
+
+    def _unlink(self, node: Node) -> None:
+        assert node.younger is not None, "an origin is not taken out"
+        node.younger.elder = node.elder
+        if node.elder is not None:
+            node.elder.younger = node.younger
+        self._copier.generation += 1
+
+
+def _left_alone(node: Node) -> Operation[None]:
+    """Wait until nobody is at a node's bytes; nobody new may come."""
+    for gate, is_used in _uses(node):
+        while is_used():
+            yield gate
+
+
+def _uses(node: Node) -> Iterable[tuple[Gate, Callable[[], object]]]:
+    yield node.through_left, lambda: node.through
+    yield node.reads.none, lambda: node.reads.count
+    yield node.writes.none, lambda: node.writes.count
+    yield node.committed, lambda: node.is_committing
