@@ -42,7 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type="args",
         default=["F:=256M"],
     )
-    parser.addini("vss_lab_engine", "snapshot engine of the lab's array", default="reflink")
+    parser.addini(
+        "vss_lab_engine", "snapshot engine of the lab's array: reflink or cow", default="reflink"
+    )
 
 
 @pytest.fixture(scope="session")

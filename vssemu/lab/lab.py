@@ -245,7 +245,9 @@ class Lab:
         if delete:
             cleanup.remove_files(self.paths)
         else:
-            for stale in (*self.paths.run.glob("*.pid"), self.paths.whole):
+            # A socket that is there stands for a shard that comes back.
+            sockets = self.paths.shards.glob("*.sock")
+            for stale in (*self.paths.run.glob("*.pid"), self.paths.whole, *sockets):
                 stale.unlink(missing_ok=True)
 
     @contextmanager
