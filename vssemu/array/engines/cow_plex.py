@@ -53,8 +53,8 @@ class FullCopies:
         home = self._shards.find(pair.target) or self._shards.emptiest()
         await home.call(api.create, pair.target, size)
         home.names.add(pair.target)
-        await self._copy(before.target, pair.target, await self._data(source, before.target))
-        await self._refuse_lost(source, before.target)
+        await self._copy(before.target, pair.target, await self.data(source, before.target))
+        await self.refuse_lost(source, before.target)
         self._begun.add(pair.target)
 
     @staticmethod
@@ -77,16 +77,16 @@ class FullCopies:
         await self._shards.of(target).call(api.extend, target, size)
         if before in source.names:
             await self._copy(at, target, await self._written_between(source, before, at))
-        await self._refuse_lost(source, at)
+        await self.refuse_lost(source, at)
         await trio.to_thread.run_sync(_sync, self._files.path(target))
 
     async def _written_between(self, source: Shard, before: LunId, at: LunId) -> list[Range]:
         facts = await source.call(api.facts, before)
-        data = await self._data(source, at)
+        data = await self.data(source, at)
         if not facts.is_valid:
             # Its store is gone, and nobody knows what it had.
             return data
-        own = await self._runs(source, before, own=True)
+        own = await self.runs(source, before, own=True)
         grown = [
             (max(offset, facts.size), offset + length - max(offset, facts.size))
             for offset, length in data
@@ -118,7 +118,8 @@ class FullCopies:
                 await shard.call_long(api.remove, name)
                 shard.names.discard(name)
 
-    async def _refuse_lost(self, shard: Shard, name: LunId) -> None:
+    async def refuse_lost(self, shard: Shard, name: LunId) -> None:
+        """Raise InsufficientStorage for a snapshot whose store had no room."""
         if not (await shard.call(api.facts, name)).is_valid:
             raise InsufficientStorage(
                 f"the pool had no room left for {name}",
@@ -126,7 +127,7 @@ class FullCopies:
                 hint="delete LUNs or shadow copies, or give the pool more space",
             )
 
-    async def _data(self, shard: Shard, name: LunId) -> list[Range]:
+    async def data(self, shard: Shard, name: LunId) -> list[Range]:
         """Return where a snapshot may have data, in order.
 
         First where its origin has, then what has changed: what is discarded in between is kept
@@ -135,9 +136,10 @@ class FullCopies:
         facts = await shard.call(api.facts, name)
         image = self._directory / facts.origin / "image"
         of_origin = await trio.to_thread.run_sync(_extents, image)
-        return list(_joined([*of_origin, *await self._runs(shard, name, own=False)], facts.size))
+        return list(_joined([*of_origin, *await self.runs(shard, name, own=False)], facts.size))
 
-    async def _runs(self, shard: Shard, name: LunId, *, own: bool) -> list[Range]:
+    async def runs(self, shard: Shard, name: LunId, *, own: bool) -> list[Range]:
+        """Return where a snapshot may differ from its origin; own: by its own store alone."""
         found: list[Range] = []
         while runs := await shard.call(api.changed, name, sum(found[-1]) if found else 0, own):
             found += [(run.offset, run.length) for run in runs]
