@@ -87,6 +87,10 @@ class FileDisk:
             offset = min(os.lseek(self._fd, start, os.SEEK_HOLE), end)
             yield start, offset - start
 
+    def fileno(self) -> int:
+        """Return the descriptor, which stays the disk's."""
+        return self._fd
+
     def refresh(self) -> None:
         """As `Disk.refresh`."""
         self.size = os.fstat(self._fd).st_size

@@ -11,10 +11,8 @@ of data it counts as durable at once.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 from zlib import crc32
 
@@ -51,11 +49,6 @@ class Power:
         """How many bytes a loss could take back now."""
         return sum(disk.history.pending for disk in self.disks.values())
 
-    def open(self, path: Path, *, directory: int | None = None) -> VolatileDisk:
-        """Open a disk at this supply, by a path that names it. Raises OSError."""
-        descriptor = os.open(path, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC, dir_fd=directory)
-        return VolatileDisk(descriptor, str(path), self)
-
     def lose(self, seed: int) -> Operation[Lost]:
         """Go off, wait for what the files are being asked, and take a part of it back.
 
@@ -86,11 +79,10 @@ class Power:
 
 
 class VolatileDisk:
-    """A file with O_DIRECT at a power supply; owns the descriptor. A `Disk`."""
+    """A file with O_DIRECT at a power supply. A `Disk`. name: the same one after a restart."""
 
-    def __init__(self, fd: int, name: str, power: Power) -> None:
-        self._file = FileDisk(fd)
-        self._fd = fd
+    def __init__(self, file: FileDisk, name: str, power: Power) -> None:
+        self.file = file
         self._name = name
         self._power = power
         self._writing: dict[object, tuple[int, int]] = {}
@@ -101,15 +93,15 @@ class VolatileDisk:
     @property
     def size(self) -> int:
         """Bytes."""
-        return self._file.size
+        return self.file.size
 
     @size.setter
     def size(self, size: int) -> None:
-        self._file.size = size
+        self.file.size = size
 
     def read(self, rooms: Rooms, offset: int) -> Operation[int]:
         """As `Disk.read`; EIO without power."""
-        return self._doing(self._file.read(rooms, offset))
+        return self._doing(self.file.read(rooms, offset))
 
     def write(self, rooms: Rooms, offset: int) -> Operation[int]:
         """As `Disk.write`; EIO without power, and when it goes meanwhile."""
@@ -124,11 +116,11 @@ class VolatileDisk:
         self._writing[key] = offset, offset + length
         try:
             before = self._power.take_room(length)
-            yield self._doing(self._file.read(before[:length], offset))
+            yield self._doing(self.file.read(before[:length], offset))
             change = self.history.begin(offset // BLOCK, before[:length], length // BLOCK)
             self._power.give_room(before)
             try:
-                done: int = yield self._doing(self._file.write(rooms, offset))
+                done: int = yield self._doing(self.file.write(rooms, offset))
             finally:
                 # One that failed has left anything, and that is what a flush makes durable.
                 self.history.done(change)
@@ -143,51 +135,55 @@ class VolatileDisk:
     def flush(self) -> Operation[object]:
         """As `Disk.flush`: of this disk alone. EIO without power."""
         covered = self.history.now
-        yield self._doing(self._file.flush())
+        yield self._doing(self.file.flush())
         self.history.flushed(covered)
         return None
 
     def zero(self, offset: int, length: int) -> None:
         """As `Disk.zero`; raises OSError, EIO without power."""
         self._refuse_if_off()
-        extents = list(self._file.data_extents(offset, length))
+        extents = list(self.file.data_extents(offset, length))
         if sum(size for _, size in extents) > LARGEST_DISCARD:
-            self._file.zero(offset, length)
+            self.file.zero(offset, length)
             self.history.forget(offset // BLOCK, length // BLOCK)
             return
         changes = []
         for start, size in extents:
-            before = directio.pread(self._fd, size, start)
+            before = directio.pread(self.file.fileno(), size, start)
             changes.append(self.history.begin(start // BLOCK, before, size // BLOCK))
-        self._file.zero(offset, length)
+        self.file.zero(offset, length)
         for change in changes:
             self.history.done(change)
 
     def data_extents(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
         """As `Disk.data_extents`; raises OSError, EIO without power."""
         self._refuse_if_off()
-        return self._file.data_extents(offset, length)
+        return self.file.data_extents(offset, length)
 
     def refresh(self) -> None:
         """As `Disk.refresh`."""
-        self._file.refresh()
+        self.file.refresh()
 
-    def close(self) -> None:
-        """As `Disk.close`; what was written is not lost any more."""
+    def unplug(self) -> None:
+        """Leave the power supply: what was written is not lost any more."""
         if self._power.disks.get(self._name) is self:
             del self._power.disks[self._name]
-        self._file.close()
+
+    def close(self) -> None:
+        """As `Disk.close`."""
+        self.unplug()
+        self.file.close()
 
     def restore(self, blocks: list[Restored]) -> Operation[None]:
         """Put contents of blocks back, whatever the power. Raises OSError."""
         for run in _runs(blocks):
             offset, length = run[0].block * BLOCK, len(run) * BLOCK
             if run[0].content is None:
-                self._file.zero(offset, length)
+                self.file.zero(offset, length)
                 continue
             room = self._power.take_room(length)
             room[:length] = b"".join(one.content or b"" for one in run)
-            yield self._file.write(room[:length], offset)
+            yield self.file.write(room[:length], offset)
             self._power.give_room(room)
 
     def _doing(self, work: Work[int]) -> Operation[int]:
