@@ -92,7 +92,7 @@ class FullCopies:
             for offset, length in data
             if offset + length > facts.size
         ]
-        return list(_joined([*own, *grown]))
+        return list(joined([*own, *grown]))
 
     async def resync(self, source: LunId, target: LunId) -> None:
         """Make one node equal to another, durably. Raises VssError, OSError."""
@@ -136,7 +136,7 @@ class FullCopies:
         facts = await shard.call(api.facts, name)
         image = self._directory / facts.origin / "image"
         of_origin = await trio.to_thread.run_sync(_extents, image)
-        return list(_joined([*of_origin, *await self.runs(shard, name, own=False)], facts.size))
+        return list(joined([*of_origin, *await self.runs(shard, name, own=False)], facts.size))
 
     async def runs(self, shard: Shard, name: LunId, *, own: bool) -> list[Range]:
         """Return where a snapshot may differ from its origin; own: by its own store alone."""
@@ -154,7 +154,7 @@ class FullCopies:
         await trio.to_thread.run_sync(copy, limiter=self._copying)
 
 
-def _joined(ranges: Iterable[Range], size: int | None = None) -> Iterator[Range]:
+def joined(ranges: Iterable[Range], size: int | None = None) -> Iterator[Range]:
     """Yield the same bytes, in order and each once, up to `size`."""
     begin = end = 0
     for offset, length in sorted(ranges):
