@@ -3,8 +3,8 @@
 A connection outlives the process that answers it. Its first lunfs and each later one do the
 same: they ask for all that was taken and not answered, and answer what comes; INIT, which the
 kernel sends once, is a request like any other. All memory for requests is there from the
-start, and locked: with a page to be found while a request is copied, a kill at that moment
-would end the request with EIO. Requests wait in the kernel while there is no place for them.
+start, and locked: a request that is being copied to a page that must first be made or found
+when lunfs is killed is ended by the kernel, with EIO. Requests wait in the kernel while there is no place for them.
 
 Source: Linux 6.18, fs/fuse/dev.c (fuse_dev_do_read, fuse_resend), fs/fuse/inode.c.
 """
@@ -65,11 +65,27 @@ class Connection:
         self.has_ended = False
         """Whether the file system is gone: unmounted, or ended by the administrator."""
         self._answers = Directory(names).answers
-        heads = aligned(PLACES * mmap.PAGESIZE)
+        heads = _present(PLACES * mmap.PAGESIZE)
         for place in range(PLACES):
             start = place * mmap.PAGESIZE
-            self.free.append(Request(self, heads[start : start + wire.HEAD], aligned(LARGEST)))
+            self.free.append(Request(self, heads[start : start + wire.HEAD], _present(LARGEST)))
         names.on_change = self.forget_attributes
+
+    def _add_places(self, count: int) -> None:
+        heads = aligned(count * mmap.PAGESIZE)
+        for place in range(count):
+            start = place * mmap.PAGESIZE
+            self.free.append(Request(self, heads[start : start + wire.HEAD], aligned(LARGEST)))
+        self._places += count
+
+    def make_room(self, staying: int) -> None:
+        """Have places beside those of so many requests that will stay long.
+
+        Up to as many as the kernel gives out at once: beyond, others wait with them.
+        """
+        wanted = PLACES + min(staying, _BACKGROUND)
+        if wanted > self._places:
+            self._add_places(wanted - self._places)
 
     @property
     def is_full(self) -> bool:
@@ -125,6 +141,13 @@ class Connection:
             # FLUSH and INTERRUPT among them: the kernel asks once, and does without.
             raise OSError(errno.ENOSYS, f"request {opcode} is not known")
         return answer(inode, body)
+
+
+def _present(size: int) -> memoryview:
+    """Return memory of which every page is there, not only once it is used."""
+    room = aligned(size)
+    room[:] = bytes(size)
+    return room
 
 
 def _greet(body: bytes) -> bytes:
