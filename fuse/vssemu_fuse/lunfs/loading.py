@@ -121,7 +121,8 @@ def _wipe(node: Node, chunk_size: int) -> Operation[None]:
     within = node.count % per * EXCEPTION.size
     if area < node.next_chunk * chunk_size:
         begin = node.next_chunk * chunk_size
-        node.disk.zero(begin, node.disk.size - begin)
+        if begin < node.disk.size:
+            node.disk.zero(begin, node.disk.size - begin)
         node.has_clean_room = True
     block, rest = area + within - within % BLOCK, within % BLOCK
     room = aligned(BLOCK)
