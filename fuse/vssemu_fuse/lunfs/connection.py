@@ -65,17 +65,15 @@ class Connection:
         self.has_ended = False
         """Whether the file system is gone: unmounted, or ended by the administrator."""
         self._answers = Directory(names).answers
-        heads = _present(PLACES * mmap.PAGESIZE)
-        for place in range(PLACES):
-            start = place * mmap.PAGESIZE
-            self.free.append(Request(self, heads[start : start + wire.HEAD], _present(LARGEST)))
+        self._places = 0
+        self._add_places(PLACES)
         names.on_change = self.forget_attributes
 
     def _add_places(self, count: int) -> None:
-        heads = aligned(count * mmap.PAGESIZE)
+        heads = _present(count * mmap.PAGESIZE)
         for place in range(count):
             start = place * mmap.PAGESIZE
-            self.free.append(Request(self, heads[start : start + wire.HEAD], aligned(LARGEST)))
+            self.free.append(Request(self, heads[start : start + wire.HEAD], _present(LARGEST)))
         self._places += count
 
     def make_room(self, staying: int) -> None:
