@@ -24,11 +24,10 @@ VERSION: Final = 1
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot in a chain. size: bytes of its view. limit: bytes of its store, if it has one."""
+    """A snapshot in a chain. size: bytes of its view."""
 
     name: LunId
     size: int
-    limit: int | None = None
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,22 +52,71 @@ def read(directory: Path) -> Record | None:
     return durable
 
 
+def stage(directory: Path, record: Record) -> Record:
+    """Write a record beside the one that counts; return it as `publish` will have it count.
+
+    Raises OSError: ENOSPC.
+    """
+    written = msgspec.structs.replace(record, generation=record.generation + 1)
+    with (directory / UNFINISHED).open("wb") as file:
+        file.write(msgspec.json.encode(written))
+    return written
+
+
+def publish(directory: Path) -> None:
+    """Have the staged record count, safe from a crash. Takes no room."""
+    (directory / UNFINISHED).rename(directory / NEXT)
+
+
 def write(directory: Path, record: Record) -> Record:
     """Put a record into an origin's directory, safe from a crash; return it as it is there."""
-    written = msgspec.structs.replace(record, generation=record.generation + 1)
-    _write(directory / UNFINISHED, written)
-    (directory / UNFINISHED).rename(directory / NEXT)
+    written = stage(directory, record)
+    publish(directory)
     return written
 
 
 def sync(directory: Path) -> None:
     """Make the record that was written last safe from a loss of power; again does nothing."""
-    _sync(directory / NEXT)
+    while (inode := flush(directory)) is not None and not promote(directory, inode):
+        pass
+    sync_directory(directory)
+
+
+def flush(directory: Path) -> int | None:
+    """Bring what the latest record says to the disk; return its inode, None for none.
+
+    May be done in a thread while other records are written.
+    """
     try:
+        descriptor = os.open(directory / NEXT, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
+
+
+def promote(directory: Path, inode: int) -> bool:
+    """Have a flushed record be the durable one; False when it is not the latest any more."""
+    try:
+        if (directory / NEXT).stat().st_ino != inode:
+            return False
         (directory / NEXT).rename(directory / DURABLE)
     except FileNotFoundError:
-        return
-    _sync(directory)
+        # Somebody else was first.
+        return True
+    return True
+
+
+def sync_directory(directory: Path) -> None:
+    """Bring the names in a directory to the disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: Path) -> Record | None:
@@ -88,19 +136,3 @@ def _read_later(path: Path) -> Record | None:
     except ValueError:
         # Power was lost before it was on the disk; nothing that was to last followed from it.
         return None
-
-
-def _write(path: Path, record: Record) -> None:
-    with path.open("wb") as file:
-        file.write(msgspec.json.encode(record))
-
-
-def _sync(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,161 @@
+"""The chains of one number in a pool, by the names of their nodes.
+
+Owns which there are and what is served by which name.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from vssemu.vss.errors import BadState, ObjectNotFound
+from vssemu.vss.identity import LunId
+from vssemu_fuse.lunfs import record
+from vssemu_fuse.lunfs.names import Names
+from vssemu_fuse.lunfs.nodes import Node
+from vssemu_fuse.lunfs.record import Record
+from vssemu_fuse.lunfs.served import ServedChain, Setting
+from vssemu_fuse.lunfs.work import Work
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class Chains:
+    """The chains that a shard serves; at first none, for it knows no pool."""
+
+    def __init__(self, number: int, names: Names, setting: Setting) -> None:
+        self.number = number
+        self.names = names
+        self.setting = setting
+        self._pool: int | None = None
+        self._chains: dict[LunId, ServedChain] = {}
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether there is a pool."""
+        return self._pool is not None
+
+    def serve(self, directory: int, shards: int | None) -> bool:
+        """Serve the pool whose directory of LUNs is open; takes the descriptor over.
+
+        Returns False, and closes it, if it is served already. Raises BadState when another
+        one is; OSError.
+        """
+        if self._pool is not None:
+            is_same = os.path.samestat(os.fstat(self._pool), os.fstat(directory))
+            os.close(directory)
+            if not is_same:
+                raise BadState(
+                    f"shard {self.number} serves another pool",
+                    item=str(self.number),
+                    hint="start one lunfs for each pool",
+                )
+        else:
+            self._pool = directory
+            self.setting.directory = Path(f"/proc/self/fd/{directory}")
+            self.setting.fittings.open(self.setting.directory)
+        self.load(shards)
+        return self._pool == directory
+
+    def load(self, shards: int | None = None) -> None:
+        """Serve the chains of this number that the pool has; nothing else is done meanwhile.
+
+        shards: how many there are: a number beyond is taken modulo. Raises OSError when the
+        pool cannot be read; a chain that cannot be is left out.
+        """
+        for directory in sorted(self.setting.directory.iterdir()):
+            if LunId(directory.name) in self._chains:
+                continue
+            try:
+                found = record.read(directory)
+                if found is not None and self._is_ours(found, shards):
+                    self._load(self._settled_in(directory, found))
+            except (OSError, ValueError) as error:
+                _log.error("chain_not_served", origin=directory.name, error=str(error))
+
+    def _is_ours(self, found: Record, shards: int | None) -> bool:
+        number = found.shard if shards is None else found.shard % shards
+        return number == self.number
+
+    def _settled_in(self, directory: Path, found: Record) -> Record:
+        """Have a chain be this shard's for good."""
+        if found.shard == self.number:
+            return found
+        written = record.write(directory, msgspec.structs.replace(found, shard=self.number))
+        record.sync(directory)
+        return written
+
+    def _load(self, found: Record) -> None:
+        served = ServedChain(self.setting, found)
+        self._finish(served.load())
+        self.add(served)
+
+    def _finish(self, work: Work[T]) -> T:
+        """Do work with nothing beside it."""
+        worker = self.setting.worker
+        results: list[Any] = []
+        worker.run(work, results.append)
+        poll = select.poll()
+        poll.register(worker.fileno(), select.POLLIN)
+        while not results:
+            if not worker.turn() and not results:
+                poll.poll()
+        if isinstance(results[0], OSError):
+            raise results[0]
+        value: T = results[0]
+        return value
+
+    @property
+    def luns(self) -> list[LunId]:
+        """All nodes."""
+        return [name for served in self._chains.values() for name in served.luns]
+
+    def show(self, name: LunId) -> None:
+        """Serve a node's view by its name, fitted as it has to be now."""
+        served = self.of(name)
+        view = served.chain.view(name)
+        self.names.add(name, self.setting.fittings.view(served.origin, name, view))
+
+    def hide(self, name: LunId) -> None:
+        """Serve a node no more by its name."""
+        self.names.remove(name)
+        self.setting.fittings.forget(name)
+
+    def of(self, name: LunId) -> ServedChain:
+        """Return the chain of a node. Raises ObjectNotFound."""
+        found = self.find(name)
+        if found is None:
+            raise ObjectNotFound(f"shard {self.number} does not serve {name}", item=name)
+        return found
+
+    def find(self, name: LunId) -> ServedChain | None:
+        """Return the chain of a node, None for none."""
+        if (own := self._chains.get(name)) is not None:
+            return own
+        return next((each for each in self._chains.values() if each.has(name)), None)
+
+    def node(self, name: LunId) -> Node:
+        """Return a node. Raises ObjectNotFound."""
+        return self.of(name).chain.node(name)
+
+    def __iter__(self) -> Iterator[ServedChain]:
+        return iter(self._chains.values())
+
+    def add(self, served: ServedChain) -> None:
+        """Serve a chain that was made."""
+        self._chains[served.origin] = served
+        for name in served.luns:
+            self.show(name)
+
+    def drop(self, origin: LunId) -> None:
+        """Serve a chain no more, whose names are gone; again is no error."""
+        if (served := self._chains.pop(origin, None)) is not None:
+            served.chain.close()
