@@ -112,6 +112,7 @@ class Chain:
 
     def reload(self) -> Operation[None]:
         """Forget all and read it from the files again; nothing may be under way."""
+        self._copier.is_unsure = False
         self._origin.disk.refresh()
         self.refresh()
         for lun in self.luns[:-1]:
@@ -145,13 +146,17 @@ class Chain:
         """Take a snapshot out; its elders stay as they are, as far as they have room.
 
         Its view fails from now on. Afterwards the record is to be written without it, durably,
-        then its files may go. One that is not there is no error.
+        then its files may go. One that is not there is no error. Raises OSError when what its
+        elders need cannot be written, nor that they lack it.
         """
         node = self._nodes.get(lun)
         if node is None:
             return
         yield from self._copier.end(node)
         yield from hand_down(self._copier, node)
+        if self._copier.is_unsure:
+            # An elder that lacks what was handed down would show something else after a restart.
+            raise OSError(errno.EIO, f"a store of the chain of {lun} cannot be written")
         if self._nodes.pop(lun, None) is None:
             return
         self._unlink(node)

@@ -4,7 +4,8 @@ A connection outlives the process that answers it. Its first lunfs and each late
 same: they ask for all that was taken and not answered, and answer what comes; INIT, which the
 kernel sends once, is a request like any other. All memory for requests is there from the
 start, and locked: a request that is being copied to a page that must first be made or found
-when lunfs is killed is ended by the kernel, with EIO. Requests wait in the kernel while there is no place for them.
+when lunfs is killed is ended by the kernel, with EIO. Requests wait in the kernel while there
+is no place for them.
 
 Source: Linux 6.18, fs/fuse/dev.c (fuse_dev_do_read, fuse_resend), fs/fuse/inode.c.
 """
