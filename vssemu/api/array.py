@@ -5,7 +5,15 @@ identity. Rights and states: `vssemu.vss.array`.
 """
 
 from vssemu.rpc.interface import Declared, Interface
-from vssemu.vss.array import ArrayLun, LunKind, PoolStatus, View
+from vssemu.vss.array import (
+    ArrayLun,
+    Exported,
+    Imported,
+    LunKind,
+    OpenFile,
+    PoolStatus,
+    View,
+)
 from vssemu.vss.identity import Initiator, LunId, SnapshotSetId
 from vssemu.vss.lun import LunInformation
 
@@ -182,6 +190,27 @@ def unmask_lun(lun: LunId, initiator: Initiator, shared: bool = False) -> None:
     """Unmask a LUN to a host, which must rescan.
 
     Refused while another host sees it, unless they are said to share it, as a cluster does.
+    """
+    raise Declared
+
+
+@admin.method(more=True)
+def export_cow(lun: LunId, store: OpenFile, origin: OpenFile | None = None) -> Exported:
+    """Write a snapshot as an exception store of its own; the last element has the result.
+
+    It fits the bytes that its origin has at this moment, which are written as well if a file
+    is given for them; without, no host may use the origin. Ends with its caller.
+    Engine cow only.
+    """
+    raise Declared
+
+
+@admin.method(more=True)
+def import_cow(origin: OpenFile, store: OpenFile) -> Imported:
+    """Make an origin and a snapshot of an image and its exception store, which are copied.
+
+    The last element has the result. Ends with its caller, and nothing is left then.
+    Engine cow only.
     """
     raise Declared
 

@@ -72,6 +72,15 @@ def create(lun: LunId, size: int) -> None:
 
 
 @shard.method()
+def adopt(origin: LunId, snapshot: LunId) -> None:
+    """Serve an origin and a snapshot of it whose image and store were put where they belong.
+
+    The chunk size is what the store says. One that is served stays as it is.
+    """
+    raise Declared
+
+
+@shard.method()
 def extend(lun: LunId, size: int) -> None:
     """Grow an origin to `size` bytes, durably; one that is as large stays. Its file grows."""
     raise Declared

@@ -13,7 +13,9 @@ from vssemu.array.copies import Copies
 from vssemu.array.core import Core, refuse_ended, visible
 from vssemu.array.ending import Endings
 from vssemu.array.engines.opening import REFLINK, open_engine
+from vssemu.array.exporting import Exporting
 from vssemu.array.grantstore import JournalGrants
+from vssemu.array.importing import Importing
 from vssemu.array.journal import open_journal
 from vssemu.array.luns import Luns, listed, refuse_if_used
 from vssemu.array.masking import Masking
@@ -46,6 +48,8 @@ class Array:
         self.attributes = Attributes(core)
         self.sets = Sets(core)
         self.copies = Copies(core, self.sets, self.masking)
+        self.exporting = Exporting(core)
+        self.importing = Importing(core)
 
     async def seen_by(self, initiator: Initiator) -> Sequence[ArrayLun]:
         """Return the LUNs unmasked to an initiator."""

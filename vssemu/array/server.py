@@ -8,6 +8,8 @@ their caller.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final, TypeVar
@@ -18,11 +20,21 @@ import trio
 from vssemu.api import array as api
 from vssemu.api.errors import encode_error, unexpected
 from vssemu.array.array import Array
+from vssemu.array.callersfiles import callers_file
 from vssemu.array.points import Pointed
+from vssemu.array.progress import Progress, told
 from vssemu.rpc.caller import Caller
 from vssemu.rpc.interface import Interface
 from vssemu.rpc.server import serve_unix
-from vssemu.vss.array import ArrayLun, LunKind, PoolStatus, View
+from vssemu.vss.array import (
+    ArrayLun,
+    Exported,
+    Imported,
+    LunKind,
+    OpenFile,
+    PoolStatus,
+    View,
+)
 from vssemu.vss.identity import Initiator, LunId, SnapshotSetId
 from vssemu.vss.lun import LunInformation
 
@@ -192,6 +204,53 @@ class AdminService:
     ) -> None:
         """Show a LUN to a host."""
         await _whole(self._array.masking.unmask(lun, initiator, shared=shared))
+
+    async def export_cow(
+        self,
+        caller: Caller,
+        lun: LunId,
+        store: OpenFile,
+        origin: OpenFile | None,
+        reply: Callable[[Exported], Awaitable[None]],
+    ) -> Exported:
+        """Write a snapshot as a store, and say how far that is."""
+        progress, pid = Progress(), caller.credentials.pid
+        with ExitStack() as stack:
+            files = [
+                None
+                if file is None
+                else stack.enter_context(callers_file(pid, file, writable=True))
+                for file in (store, origin)
+            ]
+            assert files[0] is not None
+
+            async def tell() -> None:
+                await reply(Exported(done=progress.done, total=progress.total))
+
+            return await told(
+                partial(self._array.exporting.export, lun, files[0], files[1], progress), tell
+            )
+
+    async def import_cow(
+        self,
+        caller: Caller,
+        origin: OpenFile,
+        store: OpenFile,
+        reply: Callable[[Imported], Awaitable[None]],
+    ) -> Imported:
+        """Make an origin and a snapshot of it, and say how far that is."""
+        progress, pid = Progress(), caller.credentials.pid
+        with (
+            callers_file(pid, origin, writable=False) as image,
+            callers_file(pid, store, writable=False) as exceptions,
+        ):
+
+            async def tell() -> None:
+                await reply(Imported(done=progress.done, total=progress.total))
+
+            return await told(
+                partial(self._array.importing.import_pair, image, exceptions, progress), tell
+            )
 
     async def inventory(self, caller: Caller) -> list[ArrayLun]:
         """List all LUNs."""

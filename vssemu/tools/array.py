@@ -9,6 +9,7 @@ from vssemu.api import array as api
 from vssemu.lab.lab import Lab
 from vssemu.tools.array_fault import fault
 from vssemu.tools.array_writes import writes
+from vssemu.tools.exchanging import export_cow, import_cow
 from vssemu.tools.lab import name_option
 from vssemu.tools.naming import LUN, SIZE
 from vssemu.tools.output import emit_json, emit_table, json_option, size_text
@@ -173,6 +174,10 @@ def unmask(lun_id: LunId, host: str, shared: bool, name: str) -> None:
     with Lab(name).array() as client:
         client.call(api.unmask_lun, lun_id, Initiator(host), shared=shared)
     click.echo(f"{lun_id} is unmasked to {host}")
+
+
+lun.add_command(export_cow)
+lun.add_command(import_cow)
 
 
 @pool.command()

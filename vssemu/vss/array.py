@@ -101,3 +101,38 @@ class PoolStatus:
     luns: int
     ended: int
     condition: PoolCondition
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenFile:
+    """A file that the caller has open, for the array to use. name: for messages."""
+
+    descriptor: int
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exported:
+    """How far the export of a snapshot is. done, total: bytes that are gone through.
+
+    chunk_size: bytes. chunks: in the store. None until the end.
+    """
+
+    done: int
+    total: int
+    chunk_size: int | None = None
+    chunks: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Imported:
+    """How far the import of a snapshot is. done, total: bytes that are gone through.
+
+    origin, snapshot: the LUNs. view_sha256: of the snapshot's bytes. None until the end.
+    """
+
+    done: int
+    total: int
+    origin: LunId | None = None
+    snapshot: LunId | None = None
+    view_sha256: str | None = None

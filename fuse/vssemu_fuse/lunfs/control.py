@@ -58,6 +58,11 @@ class Control:
         with _storage("create", lun):
             await self._shard.create(lun, size)
 
+    async def adopt(self, caller: Caller, origin: LunId, snapshot: LunId) -> None:
+        """Take over files that were put there."""
+        with _storage("take over", origin):
+            await self._shard.adopt(origin, snapshot)
+
     async def extend(self, caller: Caller, lun: LunId, size: int) -> None:
         """Grow an origin."""
         with _storage("extend", lun):

@@ -10,10 +10,13 @@ What else is in a directory belongs to others, and goes with it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import struct
 from pathlib import Path
 from typing import Final
 
+from vssemu.stores.format import HEADER, Header, unpack_header
 from vssemu_fuse.lunfs.record import DURABLE, NEXT, sync_directory
 
 IMAGE: Final = "image"
@@ -35,6 +38,15 @@ def make(directory: Path, name: str, size: int) -> None:
         os.close(descriptor)
     sync_directory(directory)
     sync_directory(directory.parent)
+
+
+def header(path: Path) -> Header:
+    """Return what the header of a store says. Raises OSError, EINVAL for one that is none."""
+    with path.open("rb") as file:
+        try:
+            return unpack_header(file.read(HEADER.size))
+        except (ValueError, struct.error) as error:
+            raise OSError(errno.EINVAL, str(error), str(path)) from error
 
 
 def extend(path: Path, size: int) -> None:

@@ -23,7 +23,7 @@ from vssemu_fuse.lunfs.chains import Chains
 from vssemu_fuse.lunfs.disk import Disk
 from vssemu_fuse.lunfs.facts import Facts
 from vssemu_fuse.lunfs.holding import Hold
-from vssemu_fuse.lunfs.record import Record
+from vssemu_fuse.lunfs.record import Node, Record
 from vssemu_fuse.lunfs.served import ServedChain, take
 from vssemu_fuse.lunfs.work import Work
 
@@ -71,6 +71,37 @@ class Shard:
             return written
 
         self.chains.add(ServedChain(self._setting, await trio.to_thread.run_sync(make)))
+
+    async def adopt(self, origin: LunId, snapshot: LunId) -> None:
+        """Take over an image, and the store of a snapshot of it, that others put there."""
+        if self.chains.find(origin) is not None:
+            return
+        if not self.chains.is_serving:
+            raise BadState(f"shard {self.chains.number} serves no pool yet", item=origin)
+
+        def write() -> Record:
+            directory = self._setting.directory / origin
+            size = (directory / files.IMAGE).stat().st_size
+            header = files.header(self._setting.directory / snapshot / files.STORE)
+            written = record.write(
+                directory,
+                Record(
+                    origin=origin,
+                    shard=self.chains.number,
+                    chunk_size=header.chunk_size,
+                    nodes=(Node(name=snapshot, size=size),),
+                ),
+            )
+            record.sync(directory)
+            return written
+
+        served = ServedChain(self._setting, await trio.to_thread.run_sync(write))
+        await self._run(served.load())
+        if self.chains.find(origin) is not None:
+            # A new look at the pool has found it meanwhile.
+            served.chain.close()
+            return
+        self.chains.add(served)
 
     async def extend(self, lun: LunId, size: int) -> None:
         """Grow an origin."""

@@ -11,16 +11,17 @@ LEGAL = {
     "ready": {"UNMASK": "ready", "MASK": "ready", "EXTEND": "ready", "COPY": "ready"}
     | {"RETRACT": "ready", "DELETE": "deleting"},
     "prepared": {"COMMIT": "committed", "ABORT": "deleting"},
-    "committed": {"SURFACE": "claimed"}
+    "committed": {"SURFACE": "claimed", "EXPORT": "committed"}
     | dict.fromkeys(("ABORT", "RECLAIM", "DELETE"), "deleting")
     | {"END": "ended"},
     "claimed": {"UNMASK": "claimed", "MASK": "claimed", "BREAK": "independent"}
+    | {"EXPORT": "claimed"}
     | {"FAIL_IMPORT": "import-failed", "RECLAIM": "deleting", "DELETE": "deleting"}
     | {"RETRACT": "committed", "END": "ended"},
-    "import-failed": dict.fromkeys(("MASK", "FAIL_IMPORT", "RETRACT"), "import-failed")
+    "import-failed": dict.fromkeys(("MASK", "FAIL_IMPORT", "RETRACT", "EXPORT"), "import-failed")
     | {"RECLAIM": "deleting", "DELETE": "deleting", "END": "ended"},
     "independent": dict.fromkeys(
-        ("UNMASK", "MASK", "EXTEND", "COPY", "BREAK", "SHARE", "RETRACT"), "independent"
+        ("UNMASK", "MASK", "EXTEND", "COPY", "BREAK", "SHARE", "RETRACT", "EXPORT"), "independent"
     )
     | {"DELETE": "deleting"},
     "ended": dict.fromkeys(("MASK", "FAIL_IMPORT", "RETRACT"), "ended")

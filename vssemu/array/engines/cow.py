@@ -23,9 +23,11 @@ import trio
 
 from vssemu.api import shard as api
 from vssemu.array.engines.cow_commit import Instant, holding
+from vssemu.array.engines.cow_exchange import Exchange
 from vssemu.array.engines.cow_nodes import (
     AT,
     BEFORE,
+    EXPORT,
     SCRATCH,
     NodeFiles,
     owner_of,
@@ -58,6 +60,7 @@ class CowEngine:
         self._shards = Shards(shards, directory)
         self._files = NodeFiles(self._shards)
         self._full = FullCopies(directory, self._shards, self._files)
+        self.exchange = Exchange(directory, self._shards, self._files, self._full, self._remove)
         self._instants: dict[tuple[CopyPair, ...], Instant] = {}
         if not self._shards.all:
             raise Fail(
@@ -249,7 +252,7 @@ class CowEngine:
         gone = [
             LunId(name)
             for name in sorted(names)
-            if owner_of(name) not in known or name.endswith((BEFORE, AT))
+            if owner_of(name) not in known or name.endswith((BEFORE, AT, EXPORT))
         ]
         # An origin goes after its snapshots, the eldest of which has nobody to hand down to.
         ranked = sorted([(await self._rank(name), name) for name in gone])

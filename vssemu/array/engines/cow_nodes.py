@@ -18,6 +18,9 @@ BEFORE: Final = ".before"
 AT: Final = ".at"
 """After a full copy's id: the nodes of its source when the copying began, and at the instant."""
 
+EXPORT: Final = ".export"
+"""After a copy's id: the node of its chain's origin at the instant of an export."""
+
 
 def with_suffix(lun: LunId, suffix: str) -> LunId:
     """Return the name of a node that belongs to a LUN."""

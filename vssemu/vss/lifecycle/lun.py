@@ -14,8 +14,9 @@
 
 END takes the data of a copy away for want of room. RETRACT gives up a claim: the copy may be
 surfaced once more, by whoever holds its record. Calls that leave the state as it is (UNMASK,
-MASK, EXTEND, COPY) stand in the table as well: what the table lacks is refused. Who may call,
-and conditions beyond the state (mapped, in use, the parent of a copy), are the array's.
+MASK, EXTEND, COPY, EXPORT) stand in the table as well: what the table lacks is refused. Who
+may call, and conditions beyond the state (mapped, in use, the parent of a copy), are the
+array's.
 """
 
 from collections.abc import Mapping
@@ -41,6 +42,7 @@ class LunCall(Enum):
     BREAK = "break"
     SHARE = "share"
     END = "end"
+    EXPORT = "export"
     RECLAIM = "reclaim"
     DELETE = "delete"
 
@@ -66,6 +68,7 @@ NEXT: Final[Mapping[LunState, Mapping[LunCall, LunState]]] = {
         LunCall.ABORT: _DELETING,
         LunCall.RECLAIM: _DELETING,
         LunCall.DELETE: _DELETING,
+        LunCall.EXPORT: LunState.COMMITTED,
     },
     LunState.CLAIMED: {
         LunCall.UNMASK: LunState.CLAIMED,
@@ -76,6 +79,7 @@ NEXT: Final[Mapping[LunState, Mapping[LunCall, LunState]]] = {
         LunCall.END: LunState.ENDED,
         LunCall.RECLAIM: _DELETING,
         LunCall.DELETE: _DELETING,
+        LunCall.EXPORT: LunState.CLAIMED,
     },
     LunState.IMPORT_FAILED: {
         LunCall.MASK: LunState.IMPORT_FAILED,
@@ -84,6 +88,7 @@ NEXT: Final[Mapping[LunState, Mapping[LunCall, LunState]]] = {
         LunCall.END: LunState.ENDED,
         LunCall.RECLAIM: _DELETING,
         LunCall.DELETE: _DELETING,
+        LunCall.EXPORT: LunState.IMPORT_FAILED,
     },
     LunState.INDEPENDENT: {
         LunCall.UNMASK: LunState.INDEPENDENT,
@@ -94,6 +99,7 @@ NEXT: Final[Mapping[LunState, Mapping[LunCall, LunState]]] = {
         LunCall.BREAK: LunState.INDEPENDENT,
         LunCall.SHARE: LunState.INDEPENDENT,
         LunCall.DELETE: _DELETING,
+        LunCall.EXPORT: LunState.INDEPENDENT,
     },
     LunState.ENDED: {
         LunCall.MASK: LunState.ENDED,
