@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import trio
 
+from tests.rig.lunfs.lunfsrig import LunfsRig
 from vssemu.api import array as api
 from vssemu.api.errors import decode_error
 from vssemu.linux import loop
@@ -26,6 +27,8 @@ BLOCK = 4096
 ONE, TWO, THREE = Initiator("systemOne"), Initiator("systemTwo"), Initiator("systemThree")
 SCRATCH = Path("/tmp/vssemu-array")
 START_SECONDS = 30.0
+ENGINE = os.environ.get("VSSEMU_ENGINE", "reflink")
+"""The engine that the tests of arrays run on, but for those that are about one."""
 
 
 async def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
@@ -50,10 +53,20 @@ def loops_over(path: Path) -> list[int]:
 
 
 class ArrayProcess:
-    """arrayd as a process over a directory of its own."""
+    """arrayd as a process over a directory of its own; with cow, above two shards."""
 
-    def __init__(self, directory: Path, *, pool_size: int, fence: Path | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        pool_size: int,
+        fence: Path | None = None,
+        engine: str = ENGINE,
+        shards: int = 2,
+    ) -> None:
         self.directory = directory
+        self.engine = engine
+        self.shards = LunfsRig(directory / "shards", shards=shards) if engine == "cow" else None
         self.run = directory / "run"
         self.pool = directory / "pool"
         self.image = self.pool / "pool.img"
@@ -68,6 +81,8 @@ class ArrayProcess:
         argv += ["--state", str(self.directory / "state"), "--run", str(self.run)]
         argv += ["--pool", str(self.pool), "--pool-size", str(self._pool_size)]
         argv += ["--fence", str(self._fence)] if self._fence else []
+        if self.shards is not None:
+            argv += ["--engine", "cow", "--shards", str(self.shards.directory)]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(argv, pass_fds=[tell], stderr=log)
         os.close(tell)
@@ -76,6 +91,17 @@ class ArrayProcess:
             assert os.read(ready, 64) == b"READY\n", self.log()
         finally:
             os.close(ready)
+
+    def start_shards(self) -> None:
+        """Start the shards, which live through restarts of arrayd."""
+        if self.shards is not None:
+            self.shards.directory.mkdir()
+            self.shards.start()
+
+    def close_shards(self) -> None:
+        """End the shards."""
+        if self.shards is not None:
+            self.shards.close()
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -117,12 +143,16 @@ class ArrayProcess:
 @asynccontextmanager
 async def running(process: ArrayProcess) -> AsyncIterator[ArrayProcess]:
     """Run arrayd during the block and see that nothing is left of it."""
-    await trio.to_thread.run_sync(process.start)
     try:
+        await trio.to_thread.run_sync(process.start_shards)
+        await trio.to_thread.run_sync(process.start)
         yield process
     finally:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(process.stop)
+            try:
+                await trio.to_thread.run_sync(process.stop)
+            finally:
+                await trio.to_thread.run_sync(process.close_shards)
             if process.image.exists():
                 await until(lambda: not loops_over(process.image))
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.rig.array.arrayrig import MIB, SCRATCH, ArrayProcess, Site, connected, running
+from tests.rig.array.arrayrig import ENGINE, MIB, SCRATCH, ArrayProcess, Site, connected, running
 from tests.rig.array.convergingrig import Bench, pool
 
 
@@ -39,8 +39,14 @@ def pool_size() -> int:
 
 
 @pytest.fixture
-async def process(directory: Path, pool_size: int) -> AsyncIterator[ArrayProcess]:
-    async with running(ArrayProcess(directory, pool_size=pool_size)) as started:
+def engine() -> str:
+    return ENGINE
+
+
+@pytest.fixture
+async def process(directory: Path, pool_size: int, engine: str) -> AsyncIterator[ArrayProcess]:
+    made = ArrayProcess(directory, pool_size=pool_size, engine=engine)
+    async with running(made) as started:
         yield started
 
 
