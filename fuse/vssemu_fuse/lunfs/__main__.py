@@ -28,7 +28,9 @@ from vssemu.stores.format import LARGEST_CHUNK, SMALLEST_CHUNK, check_chunk_size
 from vssemu_fuse.lunfs.buffers import Scratch
 from vssemu_fuse.lunfs.chains import Chains
 from vssemu_fuse.lunfs.control import Control, serve_control
-from vssemu_fuse.lunfs.served import CHUNK_SIZE, Bare, Setting
+from vssemu_fuse.lunfs.faultcontrol import FaultControl
+from vssemu_fuse.lunfs.instruments import Instruments
+from vssemu_fuse.lunfs.served import CHUNK_SIZE, Setting
 from vssemu_fuse.lunfs.serving import DataPath, data_path, prepare_process
 from vssemu_fuse.lunfs.shard import Shard
 
@@ -79,10 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _run(options: argparse.Namespace) -> int:
     store, kept = fdstore.Store.of_starter(), fdstore.inherited()
     with data_path(store, kept, name=f"lunfs-{options.number}") as path:
+        instruments = Instruments(path.names, path.worker, path.connection.make_room)
         setting = Setting(
             path.worker,
             Scratch(),
-            Bare(),
+            instruments,
             chunk_size=options.chunk_size,
             power=options.safety == "power",
         )
@@ -96,10 +99,13 @@ async def _run(options: argparse.Namespace) -> int:
             store.settle()
 
         control = Control(Shard(chains, path.turns.result), path.mounted, keep)
-        return await _serve(options, path, control)
+        faults = FaultControl(instruments, chains, path.worker, path.turns.result)
+        return await _serve(options, path, control, faults)
 
 
-async def _serve(options: argparse.Namespace, path: DataPath, control: Control) -> int:
+async def _serve(
+    options: argparse.Namespace, path: DataPath, control: Control, faults: FaultControl
+) -> int:
     status = 1
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
@@ -112,7 +118,7 @@ async def _serve(options: argparse.Namespace, path: DataPath, control: Control) 
                     nursery.cancel_scope.cancel()
 
             nursery.start_soon(end_by_signal)
-            await nursery.start(serve_control, options.socket, control)
+            await nursery.start(serve_control, options.socket, control, faults)
             tell_ready(options.ready_fd)
             await path.serve()
             nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""The control socket of a shard: io.vssemu.array.Shard, for root alone.
+"""The control socket of a shard: io.vssemu.array.Shard and .Faults, for root alone.
 
 An OSError of the pool becomes a VssError here. What lasts is done beside the requests, and
 goes on to its end although the caller hangs up.
@@ -18,11 +18,13 @@ import trio
 
 from vssemu.api import shard as api
 from vssemu.api.errors import encode_error, unexpected
+from vssemu.api.lunfaults import lun_faults
 from vssemu.rpc.caller import Caller
 from vssemu.rpc.server import serve_unix
 from vssemu.vss.engine import CopyPair, Usage
 from vssemu.vss.errors import Fail, InsufficientStorage, InvalidArgument
 from vssemu.vss.identity import LunId
+from vssemu_fuse.lunfs.faultcontrol import FaultControl
 from vssemu_fuse.lunfs.shard import Shard
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -128,13 +130,14 @@ class Control:
 async def serve_control(
     path: Path,
     control: Control,
+    faults: FaultControl,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve a shard's socket until cancelled; started when it listens."""
     await serve_unix(
         path,
-        {api.shard: control},
+        {api.shard: control, lun_faults: faults},
         vendor="vssemu",
         product="lunfs",
         version=version("vssemu"),

@@ -30,6 +30,17 @@ class SetFault:
         self.standing = 0
         self._gate = Gate()
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether requests that meet it wait for their release."""
+        return self.state.fault.kind is LunFaultKind.STUCK
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether what it did so far says what it does next."""
+        fault = self.state.fault
+        return bool(fault.times or fault.after) or fault.probability < 1
+
     def stand(self) -> Operation[None]:
         """Wait until requests are let go."""
         self.standing += 1
@@ -52,20 +63,48 @@ class SetFault:
         return self.state.seen - self.standing, self.state.drawn - self.standing
 
 
+class Parking:
+    """Where requests wait that are delayed or stuck.
+
+    make_room: called with how many there are: they have places that others want.
+    """
+
+    def __init__(self, worker: Worker, make_room: Callable[[int], object]) -> None:
+        self._worker = worker
+        self._make_room = make_room
+        self._count = 0
+
+    def wait(self, seconds: float) -> Operation[None]:
+        """Wait for so long."""
+        gate = Gate()
+        self._worker.at(time.monotonic() + seconds, gate.open)
+        yield from self.park(gate)
+
+    def park(self, waiting: Gate | Operation[None]) -> Operation[None]:
+        """Wait for a gate, or for the end of an operation."""
+        self._count += 1
+        self._make_room(self._count)
+        try:
+            yield waiting
+        finally:
+            self._count -= 1
+
+
 class FaultyView:
-    """A view with faults. A `View`. on_met: called when the counts of the faults changed."""
+    """A view with faults. A `View`. on_counted: called when counts that are kept changed."""
 
     def __init__(
         self,
         view: View,
         faults: Sequence[SetFault],
-        worker: Worker,
-        on_met: Callable[[], object] = lambda: None,
+        parking: Parking,
+        on_counted: Callable[[], object] = lambda: None,
     ) -> None:
         self._view = view
         self._faults = faults
-        self._worker = worker
-        self._on_met = on_met
+        self._parking = parking
+        self._on_counted = on_counted
+        self._are_counted = any(one.is_counted for one in faults)
 
     @property
     def size(self) -> int:
@@ -102,17 +141,18 @@ class FaultyView:
 
     def _meets(self, request: Request, offset: int, length: int) -> list[SetFault]:
         met = [one for one in self._faults if one.state.meets(request, offset, length)]
-        self._on_met()
+        if self._are_counted and not any(one.is_stuck for one in met):
+            self._on_counted()
         return met
 
     def _run_into(self, met: Sequence[SetFault], ask: Callable[[], Work[T]]) -> Operation[T]:
         if seconds := sum(one.state.fault.seconds or 0.0 for one in met):
-            gate = Gate()
-            self._worker.at(time.monotonic() + seconds, gate.open)
-            yield gate
+            yield from self._parking.wait(seconds)
         for one in met:
-            if one.state.fault.kind is LunFaultKind.STUCK:
-                yield one.stand()
+            if one.is_stuck:
+                yield from self._parking.park(one.stand())
+                # From now on it would not be stuck again.
+                self._on_counted()
         if any(one.state.fault.kind in _ERRORS for one in met):
             raise OSError(errno.EIO, "a fault was set")
         done: T = yield ask()

@@ -7,6 +7,7 @@ LUN goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
@@ -18,21 +19,33 @@ _log = structlog.get_logger(__name__)
 
 
 class Recording:
-    """A log, and why it ended by itself, if it did."""
+    """A log that is written. failed: why it ended by itself, if it did."""
 
-    def __init__(self, writer: LogWriter) -> None:
-        self.writer = writer
-        self.failed: str | None = None
+    def __init__(self, path: Path, writer: LogWriter | None, *, failed: str | None = None) -> None:
+        self.path = path
+        self.failed = failed
+        self.entries = 0 if writer is None else writer.last
+        self._writer = writer
 
     def note(self, note: Callable[[LogWriter], None]) -> None:
         """Note something; the log ends when it cannot be noted."""
-        if self.failed is not None:
+        writer = self._writer
+        if writer is None:
             return
         try:
-            note(self.writer)
+            note(writer)
         except OSError as error:
             self.failed = str(error)
-            _log.warning("write_log_ended", log=str(self.writer.path), error=str(error))
+            _log.warning("write_log_ended", log=str(self.path), error=str(error))
+            self.close()
+        else:
+            self.entries = writer.last
+
+    def close(self) -> None:
+        """Note nothing any more; again is no error."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
 
 class LoggedView:
@@ -59,7 +72,7 @@ class LoggedView:
 
     def flush(self) -> Operation[object]:
         """As `View.flush`."""
-        covers = self._recording.writer.last
+        covers = self._recording.entries
         done: object = yield self._view.flush()
         self._recording.note(lambda log: log.flush(covers))
         return done
