@@ -24,7 +24,7 @@ import os
 import platform
 import struct
 from collections.abc import Callable, Sequence
-from ctypes import c_char, c_long, c_ulong
+from ctypes import c_char, c_long, c_uint32, c_ulong
 from typing import Any, Final, Protocol, Self
 
 from vssemu.linux import libc
@@ -43,6 +43,9 @@ _REQUEST: Final = struct.Struct("=QIIHhIQQqQII")
 _ANSWER: Final = struct.Struct("=QQqq")
 _PIECE: Final = struct.Struct("=QQ")
 _RESFD: Final = 1
+_RING_WORDS: Final = 8
+"""Of struct aio_ring: id, nr, head, tail, magic, compat_features, incompat_features."""
+_RING_MAGIC: Final = 0xA10A10A1
 
 MOST_ROOMS: Final = 512
 """Pieces of memory in one request at most (the kernel's limit is 1024)."""
@@ -119,6 +122,9 @@ class Context:
         self._getevents.argtypes = (c_long, c_ulong, c_long, c_long, c_ulong, c_ulong)
         self._getevents.restype = c_long
         self._handle = self._set_up(depth)
+        self._ring = (c_uint32 * _RING_WORDS).from_address(self._handle)
+        # Nobody promises the ring's layout for ever: without its mark the kernel is asked.
+        self._is_known = self._ring[4] == _RING_MAGIC and self._ring[6] == 0
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._depth = depth
         self._free = list(range(depth))
@@ -163,6 +169,12 @@ class Context:
     def under_way(self) -> int:
         """How many requests have been submitted and not been answered."""
         return self._depth - len(self._free) + len(self._refused)
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether there may be answers; costs no system call."""
+        ring = self._ring
+        return ring[2] != ring[3] or not self._is_known
 
     def submit(self, requests: Sequence[Io]) -> int:
         """Submit requests, in one system call; return how many were taken, from the first.
@@ -224,6 +236,8 @@ class Context:
 
     def reap(self) -> list[tuple[Io, int]]:
         """Return requests that were answered, with the bytes done or -errno, without waiting."""
+        if not self.has_answers:
+            return []
         count = self._getevents(
             self._numbers["getevents"], self._handle, 0, self._depth, self._answers_at, _NO_TIME_AT
         )

@@ -5,7 +5,8 @@ and trio is left alone as long as there is something to do, up to SLICE. With no
 loop sleeps by itself until the slice is over, since a sleep by way of trio takes several times
 as long to end. Only then trio waits, for one descriptor.
 
-Whoever starts work from a task of trio's calls `wake`, or lets `result` do all of it.
+A task of trio's may start work, open gates and end holds as it likes: before trio sleeps, the
+loop is told of what is to be done.
 """
 
 from __future__ import annotations
@@ -55,10 +56,6 @@ class Turns:
             os.close(self._wake)
             self._wake = -1
 
-    def wake(self) -> None:
-        """Have work done that was started from elsewhere."""
-        os.eventfd_write(self._wake, 1)
-
     async def result(self, work: Work[T]) -> T:
         """Run a request or an operation, beside the requests; return what it gives.
 
@@ -72,7 +69,6 @@ class Turns:
             done.set()
 
         self._worker.run(work, take)
-        self.wake()
         await done.wait()
         if isinstance(results[0], OSError):
             raise results[0]
@@ -81,33 +77,52 @@ class Turns:
 
     async def run(self) -> None:
         """Serve until the file system is gone."""
-        while not self._connection.has_ended:
-            if self._slice():
-                await trio.lowlevel.checkpoint()
-            else:
-                await trio.lowlevel.wait_readable(self._poll().fileno())
+        waker = _Waker(self._worker, self._wake)
+        trio.lowlevel.add_instrument(waker)
+        try:
+            while not self._connection.has_ended:
+                if self._slice():
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(self._poll().fileno())
+        finally:
+            trio.lowlevel.remove_instrument(waker)
 
     def _poll(self) -> select.epoll:
         return self._some if self._connection.is_full else self._all
 
     def _slice(self) -> bool:
-        """Serve for SLICE, or until nothing came for so long; tell whether it was the first."""
+        """Serve for SLICE; tell whether there was something to do until the end."""
         connection, worker = self._connection, self._worker
-        end = time.monotonic() + SLICE
-        while not connection.has_ended:
-            did = connection.take()
-            did |= worker.turn()
-            left = end - time.monotonic()
-            if did:
-                if left <= 0:
-                    return True
-            elif left <= 0 or not self._sleep(left):
+        clock, asked, woken = time.monotonic, connection.fd, self._wake
+        end = clock() + SLICE
+        left = SLICE
+        while left > 0:
+            # Nothing can be done before there is an event: all that was begun is submitted.
+            ready = self._poll().poll(0 if worker.is_due else left)
+            if not ready and not worker.is_due:
                 return False
+            for fd, _ in ready:
+                if fd == asked:
+                    connection.take()
+                    if connection.has_ended:
+                        return True
+                elif fd == woken:
+                    os.eventfd_read(woken)
+            worker.turn()
+            left = end - clock()
         return True
 
-    def _sleep(self, seconds: float) -> bool:
-        """Sleep until there is something to do; tell whether there is, or time was up."""
-        ready = self._poll().poll(seconds)
-        if any(fd == self._wake for fd, _ in ready):
-            os.eventfd_read(self._wake)
-        return bool(ready)
+
+class _Waker(trio.abc.Instrument):
+    """Has trio not sleep while a worker has something to do."""
+
+    def __init__(self, worker: Worker, wake: int) -> None:
+        self._worker = worker
+        self._wake = wake
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Called by trio before it sleeps."""
+        del timeout
+        if self._worker.is_due:
+            os.eventfd_write(self._wake, 1)

@@ -139,6 +139,11 @@ class Worker:
         """Whether nothing was begun that has not ended. Timers do not count."""
         return not (self._tasks or self._outgoing or self._ready or self._context.under_way)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether `turn` has something to do at once, of which `fileno` tells nothing."""
+        return bool(self._ready or self._outgoing)
+
     def run(self, work: Work[Any], done: Done) -> None:
         """Submit a request or start an operation; `done` gets the result or an OSError."""
         if isinstance(work, Io):
@@ -173,8 +178,11 @@ class Worker:
             self._run_ready()
         if self._outgoing:
             self.push()
-        self._context.calm()
-        answers = self._context.reap()
+        context = self._context
+        if context.has_answers or not did:
+            # Not always: it is a system call. What sleeps next finds it calm.
+            context.calm()
+        answers = context.reap()
         if answers:
             did = True
             for io, count in answers:
