@@ -1,6 +1,6 @@
 """The array's two interfaces on its sockets, one a host and one for the administrator.
 
-    RUN/array.sock                     io.vssemu.array.Admin
+    RUN/array.sock                     io.vssemu.array.Admin and .Faults
     RUN/hosts/INITIATOR/array.sock     io.vssemu.array.Initiator; the socket is the identity
 
 What a caller began is finished even if he hangs up, but for waiting: preparations end with
@@ -19,8 +19,11 @@ import trio
 
 from vssemu.api import array as api
 from vssemu.api.errors import encode_error, unexpected
+from vssemu.api.lunfaults import lun_faults
 from vssemu.array.array import Array
 from vssemu.array.callersfiles import callers_file
+from vssemu.array.engines.cow import CowEngine
+from vssemu.array.lunfaults import LunFaultsService
 from vssemu.array.points import Pointed
 from vssemu.array.progress import Progress, told
 from vssemu.rpc.caller import Caller
@@ -312,8 +315,13 @@ class Sockets:
             _remove_if_empty(self._run / HOSTS / initiator)
 
     async def _serve_admin(self, *, task_status: trio.TaskStatus[None]) -> None:
-        service = Pointed(AdminService(self._array, self), self._array.core.faults)
-        await _serve(self._run, api.admin, service, "array, administrator", task_status)
+        core = self._array.core
+        shards = core.engine.shards if isinstance(core.engine, CowEngine) else None
+        services: dict[Interface, object] = {
+            api.admin: Pointed(AdminService(self._array, self), core.faults),
+            lun_faults: LunFaultsService(core, shards),
+        }
+        await _serve(self._run, services, "array, administrator", task_status)
 
     async def _serve_initiator(
         self, initiator: Initiator, directory: Path, *, task_status: trio.TaskStatus[None]
@@ -324,7 +332,8 @@ class Sockets:
                 self._open[initiator] = scope, gone
                 implementation = InitiatorService(self._array, initiator)
                 service = Pointed(implementation, self._array.core.faults)
-                await _serve(directory, api.initiator, service, "array, initiator", task_status)
+                services: dict[Interface, object] = {api.initiator: service}
+                await _serve(directory, services, "array, initiator", task_status)
         finally:
             self._open.pop(initiator, None)
             gone.set()
@@ -332,14 +341,13 @@ class Sockets:
 
 async def _serve(
     directory: Path,
-    interface: Interface,
-    service: object,
+    services: dict[Interface, object],
     product: str,
     task_status: trio.TaskStatus[None],
 ) -> None:
     await serve_unix(
         directory / SOCKET,
-        {interface: service},
+        services,
         vendor="vssemu",
         product=product,
         version=version("vssemu"),

@@ -57,7 +57,7 @@ class CowEngine:
 
     def __init__(self, directory: Path, shards: Path) -> None:
         self._directory = directory
-        self._shards = Shards(shards, directory)
+        self.shards = self._shards = Shards(shards, directory)
         self._files = NodeFiles(self._shards)
         self._full = FullCopies(directory, self._shards, self._files)
         self.exchange = Exchange(directory, self._shards, self._files, self._full, self._remove)
