@@ -172,17 +172,28 @@ class Chain:
         node.table = {}
         node.count = 0
         yield from _left_alone(node)
+        if lun not in self._nodes:
+            return
         node.disk.zero(self.chunk_size, node.disk.size - self.chunk_size)
-        yield node.disk.flush()
+        node.reads.count += 1
+        try:
+            yield node.disk.flush()
+        finally:
+            node.reads.left()
 
     def settle(self, lun: LunId) -> Operation[None]:
         """Make durable what a snapshot shows of younger nodes; the record is the caller's."""
         node: Node | None = self._nodes[lun]
-        disks = []
+        nodes = []
         while node is not None:
-            disks.append(node.disk)
+            nodes.append(node)
+            node.reads.count += 1
             node = node.younger
-        yield [disk.flush() for disk in disks]
+        try:
+            yield [node.disk.flush() for node in nodes]
+        finally:
+            for node in nodes:
+                node.reads.left()
 
     def hold(self, lun: LunId, seconds: float) -> Hold:
         """Hold the writes to a node from now on; run `quiet` of what is returned, then."""
@@ -218,6 +229,7 @@ class Chain:
         node.younger.elder = node.elder
         if node.elder is not None:
             node.elder.younger = node.younger
+        node.elder = None
         self._copier.generation += 1
 
 

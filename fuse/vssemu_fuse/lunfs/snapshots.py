@@ -95,9 +95,14 @@ class SnapshotView:
 
     def flush(self) -> Operation[None]:
         """As `View.flush`."""
-        if not self._node.valid:
+        node = self._node
+        if not node.valid:
             raise _error(errno.EIO)
-        yield self._node.disk.flush()
+        node.reads.count += 1
+        try:
+            yield node.disk.flush()
+        finally:
+            node.reads.left()
 
     def zero(self, offset: int, length: int) -> Operation[None]:
         """As `View.zero`. What was never written, anywhere, costs no entry."""
