@@ -57,7 +57,7 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENC
             nothing.select(0.005)
 
 
-def run(*command: str | Path, seconds: float = 60.0, check: bool = True) -> str:
+def run(*command: str | Path | int, seconds: float = 60.0, check: bool = True) -> str:
     """Run a program and return what it printed; fail with its words when it does."""
     done = subprocess.run(
         [str(word) for word in command],
@@ -109,6 +109,7 @@ class LunfsRig:
         self._mounts: dict[int, int] = {}
         self._minors: dict[int, set[int]] = {}
         self._luns: int | None = None
+        self._is_over: set[int] = set()
         self._process: subprocess.Popen[bytes] | None = None
 
     # --- processes
@@ -199,12 +200,14 @@ class LunfsRig:
         fields = {"op": "kill", "name": self.name(shard), "restart": False}
         supervisor.request(self._control, fields)
         wait_until(lambda: self.pid(shard) == 0, "the shard is dead")
+        self._is_over.add(shard)
 
     @contextlib.contextmanager
     def dead(self, shard: int = 0) -> Iterator[None]:
         """Keep a shard dead during the block, its connection kept; it serves afterwards.
 
-        It is stopped (SIGSTOP) as soon as it was started again, before it takes anything.
+        It is stopped (SIGSTOP) as soon as it was started again, before it takes anything. It
+        stays dead when it is killed for good meanwhile.
         """
         self.kill(shard)
         pid = 0
@@ -214,9 +217,10 @@ class LunfsRig:
             os.kill(pid, signal.SIGSTOP)
             yield
         finally:
-            if pid:
-                os.kill(pid, signal.SIGCONT)
-            self.wait_ready(shard)
+            if shard not in self._is_over:
+                if pid:
+                    os.kill(pid, signal.SIGCONT)
+                self.wait_ready(shard)
 
     # --- control
 

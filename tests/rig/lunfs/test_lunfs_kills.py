@@ -3,11 +3,12 @@
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
 
-from tests.rig.lunfs.lunfsrig import LunfsRig, run
+from tests.rig.lunfs.lunfsrig import LunfsRig, run, wait_until
 from vssemu.linux import fuse
 
 KILLS = int(os.environ.get("VSSEMU_KILLS", "20"))
@@ -47,3 +48,87 @@ def test_no_write_fails_during_twenty_kills(plain: LunfsRig) -> None:
             assert "err= 0" in words, words
         run("e2fsck", "-f", "-n", device.path)
     assert plain.facts()["starts"] == KILLS + 1
+
+
+def test_a_file_system_is_unmounted_while_lunfs_is_dead(plain: LunfsRig) -> None:
+    with plain.loop("first") as device:
+        run("mkfs.ext4", "-q", "-b", "4096", device.path)
+        with plain.mounted(device) as place:
+            (place / "file").write_text("written before")
+            with plain.dead():
+                unmounting = subprocess.Popen(["umount", str(place)])
+                # It has to write, so it waits.
+                with pytest.raises(subprocess.TimeoutExpired):
+                    unmounting.wait(0.3)
+            with plain.guarded():
+                assert unmounting.wait(10) == 0
+            run("mount", device.path, place)
+            assert (place / "file").read_text() == "written before"
+        run("e2fsck", "-f", "-n", device.path)
+
+
+def test_whoever_uses_a_lunfs_that_ended_for_good_gets_errors(plain: LunfsRig) -> None:
+    with plain.loop("first") as device:
+        run("mkfs.ext4", "-q", "-b", "4096", device.path)
+        with plain.mounted(device) as place:
+            with plain.dead():
+                reader = subprocess.Popen(
+                    ["dd", f"if={device.path}", "of=/dev/null", "bs=4k", "count=1", "skip=9000"],
+                    stderr=subprocess.DEVNULL,
+                )
+                plain.kill_for_good()
+                with plain.guarded():
+                    assert reader.wait(10) != 0
+            written = run("dd", "if=/dev/zero", f"of={place}/file", "conv=fsync", check=False)
+            assert "error" in written
+    assert plain.facts()["kept"] == []
+
+
+def test_files_of_the_mount_may_be_closed_while_lunfs_is_dead(plain: LunfsRig) -> None:
+    """A process that inherited one closes it when it ends; nobody may wait for that."""
+    held = [plain.open("first") for _ in range(3)]
+    with plain.guarded():
+        os.pwrite(held[0], bytes(4096), 0)
+    with plain.dead():
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        wait_until(lambda: os.waitpid(child, os.WNOHANG)[0] == child, "the child ended", 3)
+        closing = threading.Thread(target=lambda: [os.close(each) for each in held])
+        closing.start()
+        closing.join(3)
+        assert not closing.is_alive()
+
+
+def test_a_kill_before_anything_was_answered(plain: LunfsRig) -> None:
+    """Killed as early as can be, again and again, it is the same mount at the end."""
+    with plain.guarded():
+        before = os.fstat(plain.mount()).st_dev
+    with plain.loop("first") as device:
+        for _ in range(3):
+            plain.kill()
+            wait_until(plain.pid, "the shard is started again")
+        plain.wait_ready()
+        with plain.guarded():
+            os.pwrite(device.fd, b"after", 0)
+            os.fsync(device.fd)
+        plain.forget_mount()
+        with plain.guarded():
+            assert os.fstat(plain.mount()).st_dev == before
+
+
+def test_a_connection_that_was_ended_is_replaced(plain: LunfsRig) -> None:
+    """What was open fails, and the next lunfs has a mount that works."""
+    held = plain.open("first")
+    starts = plain.facts()["starts"]
+    plain.abort()
+    with pytest.raises(OSError, match=r"not connected|aborted"):
+        os.pread(held, 4096, 0)
+    os.close(held)
+    wait_until(lambda: plain.facts()["starts"] > starts, "lunfs is started again")
+    plain.wait_ready()
+    plain.forget_mount()
+    again = plain.open("first")
+    with plain.guarded():
+        assert os.pread(again, 4096, 0) == bytes(4096)
+    os.close(again)
