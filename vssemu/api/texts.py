@@ -6,7 +6,16 @@ holds those files against the Python tables, which are the source.
 
 from pathlib import Path
 
-from vssemu.api import array, device_objects, disks, provider, registry, requester, writer
+from vssemu.api import (
+    array,
+    device_objects,
+    disks,
+    lunfaults,
+    provider,
+    registry,
+    requester,
+    writer,
+)
 from vssemu.rpc.idl import describe
 
 INTERFACES = (
@@ -18,6 +27,7 @@ INTERFACES = (
     provider.provider,
     array.initiator,
     array.admin,
+    lunfaults.lun_faults,
 )
 
 DIRECTORY = Path(__file__).with_name("varlink")
