@@ -237,7 +237,7 @@ class LunfsRig:
         """Have every shard serve a pool: the directory of the LUNs' directories."""
         self._luns = os.open(luns, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         for number in range(self.shards):
-            self.call(number, api.serve, os.getpid(), self._luns)
+            self.call(number, api.serve, os.getpid(), self._luns, self.shards)
 
     def mount(self, shard: int = 0) -> int:
         """Return the descriptor of a shard's mount; it is the rig's."""

@@ -5,11 +5,15 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.rig.lunfs.lunfsrig import LunfsRig, run, wait_until
+from tests.rig.lunfs.lunfsrig import MIB, LunfsRig, run, running, wait_until
+from vssemu.api import shard as api
 from vssemu.linux import fuse
+from vssemu.vss.engine import CopyPair
+from vssemu.vss.identity import LunId
 
 KILLS = int(os.environ.get("VSSEMU_KILLS", "20"))
 
@@ -132,3 +136,51 @@ def test_a_connection_that_was_ended_is_replaced(plain: LunfsRig) -> None:
     with plain.guarded():
         assert os.pread(again, 4096, 0) == bytes(4096)
     os.close(again)
+
+
+def test_a_shard_comes_back_with_its_pool_although_nobody_calls_it(directory: Path) -> None:
+    luns = directory / "luns"
+    luns.mkdir()
+    lun, snapshot = LunId(f"naa.6{'0' * 31}"), LunId(f"naa.6{'1' * 31}")
+    pairs = [CopyPair(source=lun, target=snapshot)]
+    with running(directory) as rig:
+        rig.serve(luns)
+        rig.call(0, api.create, lun, 64 * MIB)
+        with rig.loop(lun) as device:
+            with rig.guarded():
+                os.pwrite(device.fd, b"old", 0)
+                os.fsync(device.fd)
+            rig.call(0, api.prepare, pairs)
+            rig.call(0, api.commit, pairs)
+            rig.restart()
+            with rig.guarded():
+                os.pwrite(device.fd, b"new", 0)
+                os.fsync(device.fd)
+            rig.restart()
+            seen = rig.open(snapshot, flags=os.O_RDONLY)
+            with rig.guarded():
+                assert os.pread(seen, 3, 0) == b"old"
+                assert os.pread(device.fd, 3, 0) == b"new"
+            os.close(seen)
+
+
+def test_writes_go_on_when_a_hold_ends_and_nothing_else_happens(directory: Path) -> None:
+    """The end of a hold comes from trio's side, while the loop sleeps."""
+    luns = directory / "luns"
+    luns.mkdir()
+    lun = LunId(f"naa.6{'0' * 31}")
+    with running(directory) as rig:
+        rig.serve(luns)
+        rig.call(0, api.create, lun, 64 * MIB)
+        fd = rig.open(lun)
+        with rig.client() as client, rig.guarded():
+            for _ in range(5):
+                client.call(api.hold, [lun], 20.0)
+                writing = threading.Thread(target=os.pwrite, args=[fd, bytes(4096), 0])
+                writing.start()
+                writing.join(0.05)
+                assert writing.is_alive()
+                assert client.call(api.release, [lun])
+                writing.join(3)
+                assert not writing.is_alive()
+        os.close(fd)
