@@ -58,6 +58,8 @@ class Lab:
                 hint=f"move it out of {', '.join(map(str, root.OWN_OF_HOSTS))}",
                 item=str(unseen[0]),
             )
+        if wanted is not None and self.recorded() is None:
+            self._check_pool(wanted)
         with self._locked():
             recorded = self.recorded()
             if wanted is None:
@@ -68,7 +70,6 @@ class Lab:
                     Changing(self.known).add(added)
                 return added
             full = grown(recorded, added) if recorded else settled(wanted)
-            self._check_pool(full)
             try:
                 self._take_away(delete=False)
                 Starting(self.known).lab(full)

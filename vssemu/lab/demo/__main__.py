@@ -73,7 +73,7 @@ def _on_cow(report: Report) -> list[str]:
             found = dict(inner.facts)
             held, stored = found[transport.HOLD], found[transport.STORE]
             line.say(f"writes held for {held}; {found[transport.RESTORED]}")
-        report.console.print(f"      the copy's store when it was imported  {stored}")
+        report.note("the copy's exception store when it was imported", stored)
         with report.step("11", "breaking") as line:
             breaking.run(scene, inner)
             line.say("a file that systemTwo wrote is there on systemThree")

@@ -55,6 +55,10 @@ class Report:
         """Return one that prints nothing, and keeps what it is told."""
         return Report(console=Console(quiet=True))
 
+    def note(self, text: str, figure: str) -> None:
+        """Print a line that is no step."""
+        self.console.print(f"      [green]{text}[/green]  {figure}", soft_wrap=True)
+
     def fact(self, name: str, figure: str) -> None:
         """Keep a figure for the summary."""
         self.facts.append((name, figure))
