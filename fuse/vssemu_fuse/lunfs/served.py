@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
+import structlog
 import trio
 
 from vssemu.stores.format import store_length
@@ -22,6 +23,8 @@ from vssemu_fuse.lunfs.holding import Hold
 from vssemu_fuse.lunfs.record import Node, Record
 from vssemu_fuse.lunfs.view import View
 from vssemu_fuse.lunfs.work import Operation, Worker
+
+_log = structlog.get_logger(__name__)
 
 CHUNK_SIZE: Final = 64 << 10
 """Bytes of a chunk of a chain that has its first snapshot."""
@@ -104,10 +107,26 @@ class ServedChain:
 
     def load(self) -> Operation[None]:
         """Take over the snapshots of the record."""
-        nodes = self.record.nodes
+        nodes = self._whole()
         yield from self.chain.load(
             [(node.name, self._disk(self.store(node.name)), node.size) for node in nodes]
         )
+        if len(nodes) < len(self.record.nodes):
+            self.write_record()
+
+    def _whole(self) -> list[Node]:
+        """Return the snapshots whose stores are there, and those of all younger ones.
+
+        Without one of them nobody knows what its elders have to show.
+        """
+        whole: list[Node] = []
+        for node in reversed(self.record.nodes):
+            if not self.store(node.name).exists():
+                gone = [each.name for each in self.record.nodes[: -len(whole) or None]]
+                _log.error("stores_missing", first=node.name, snapshots_lost=gone)
+                break
+            whole.append(node)
+        return whole[::-1]
 
     def store(self, name: LunId) -> Path:
         """Return where the store of a snapshot is."""

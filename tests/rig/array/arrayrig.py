@@ -102,6 +102,20 @@ class ArrayProcess:
         """End the shards."""
         if self.shards is not None:
             self.shards.close()
+            self.shards = None
+
+    def bytes_of(self, copy: LunId) -> Path:
+        """Return the file that has a copy's bytes, seen as arrayd sees it."""
+        root = Path(f"/proc/{self.pid}/root{self.pool}/root")
+        return root / "luns" / copy / ("image" if self.shards is None else "store")
+
+    def restart_all(self) -> None:
+        """Kill arrayd and the shards, and start all of it again."""
+        self.kill()
+        if self.shards is not None:
+            for number in range(self.shards.shards):
+                self.shards.restart(number)
+        self.start()
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -144,7 +158,8 @@ class ArrayProcess:
 async def running(process: ArrayProcess) -> AsyncIterator[ArrayProcess]:
     """Run arrayd during the block and see that nothing is left of it."""
     try:
-        await trio.to_thread.run_sync(process.start_shards)
+        # Not in a thread, at whose end they would be killed.
+        process.start_shards()
         await trio.to_thread.run_sync(process.start)
         yield process
     finally:

@@ -77,6 +77,7 @@ async def test_bound_luns_keep_one_pool_and_go_on_through_a_kill(process: ArrayP
 async def test_a_killed_arrayd_leaves_nothing_bound(process: ArrayProcess) -> None:
     assert loops_over(process.image)
     process.kill()
+    process.close_shards()
     await until(lambda: not loops_over(process.image))
 
 
@@ -116,9 +117,9 @@ async def test_a_committed_set_without_its_bytes_keeps_no_array_from_starting(
         await site.one.call(api.prepare, broken, [lun.id], DIFFERENTIAL)
         await site.one.call(api.finish_prepare, broken)
         (record,) = await site.one.call(api.commit, broken)
-        root = Path(f"/proc/{process.pid}/root{process.pool}/root")
-        (root / "luns" / str(record.naa) / "image").unlink()
-    process.restart()
+        assert record.naa is not None
+        process.bytes_of(record.naa).unlink()
+    process.restart_all()
     async with connected(process) as site:
         assert await site.states() == {lun.id: "ready"}
         assert await site.one.read(lun.id, 4) == b"kept"

@@ -144,12 +144,13 @@ class CowEngine:
     async def settle(self, prepared: Prepared) -> None:
         """Make the copies durable; complete those that are full."""
         self._forget(prepared)
-        for shard, pairs in self._groups(_snapshots(prepared)).items():
-            there = [pair.target for pair in pairs if pair.target in shard.names]
-            await shard.call(api.settle, there)
-        if prepared.kind is LunKind.PLEX:
-            for pair in prepared.pairs:
+        for pair in prepared.pairs:
+            # Raises for a copy that is not there any more.
+            shard = self._shards.of(pair.target)
+            if prepared.kind is LunKind.PLEX:
                 await self._full.settle(pair.target)
+            else:
+                await shard.call(api.settle, [pair.target])
 
     async def abort(self, prepared: Prepared) -> None:
         """Remove the copies, taken or not."""

@@ -69,6 +69,7 @@ class FullCopies:
         """
         before, at = with_suffix(target, BEFORE), with_suffix(target, AT)
         if (source := self._shards.find(at)) is not None:
+            await source.call(api.settle, [at])
             await self._catch_up(source, before, at, target)
         await self.forget(target)
 
