@@ -62,6 +62,13 @@ class ScratchEngine(Engine, Protocol):
         """Return the copies whose data the engine could not keep, for want of room."""
         ...
 
+    async def freed_at_once(self, luns: Collection[LunId]) -> Collection[LunId]:
+        """Return which of these copies give their bytes free when they are emptied.
+
+        The others leave them to elder copies, which need them.
+        """
+        ...
+
     async def remove_unknown(self, known: Collection[LunId]) -> Sequence[str]:
         """Remove the files of all LUNs but these; return what they were called."""
         ...

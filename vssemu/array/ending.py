@@ -5,6 +5,9 @@
     3  other copies, oldest first
     4  copies of sets that are being created: not finished, or nobody has their records yet
 
+Of 2 and 3 those go before the others whose end frees their bytes at once: with an engine whose
+elder copies read through younger ones, the eldest of each LUN.
+
 Never a base LUN, a finished full copy, or what was broken out of its set: those are LUNs in
 their own right.
 
@@ -16,7 +19,7 @@ so that a reader gets an error and never a zero for what was there.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -42,10 +45,11 @@ _UNTAKEN: Final = frozenset({SetState.PREPARING, SetState.PREPARED})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Victim:
-    """A copy that can be ended. group: its set."""
+    """A copy that can be ended. group: its set. frees: whether its bytes are free at once."""
 
     row: LunRow
     group: SetRow
+    frees: bool = True
 
     @property
     def is_untaken(self) -> bool:
@@ -60,6 +64,13 @@ class Victim:
         if self.group.state is not SetState.HANDED_OUT:
             return 4
         return 2 if self.group.auto_release else 3
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What the copies are sorted by."""
+        rank = self.rank
+        late = 1 if rank in {2, 3} and not self.frees else 0
+        return ((1, 2, 2, 4)[rank - 1] + late, rank)
 
 
 def victims(tables: Tables) -> list[Victim]:
@@ -85,7 +96,17 @@ class Endings:
 
     async def victims(self) -> Sequence[Victim]:
         """Return the copies that can be ended, in the order in which they go."""
-        return await self._core.journal.read(victims)
+        found = await self._core.journal.read(victims)
+        frees = await self._core.engine.freed_at_once([victim.row.id for victim in found])
+        marked = [replace(victim, frees=victim.row.id in frees) for victim in found]
+        return sorted(marked, key=lambda victim: victim.order)
+
+    async def end_lost(self) -> None:
+        """End the copies that the engine had no room for already. Raises VssError, OSError."""
+        if lost := set(await self._core.engine.lost()):
+            for victim in await self._core.journal.read(victims):
+                if victim.row.id in lost and not victim.is_untaken:
+                    await self.end(victim)
 
     async def end(self, victim: Victim) -> bool:
         """End a copy, or the creation of its set; False when somebody is at work on it.

@@ -36,6 +36,7 @@ SECONDS_PER_EXTENT: Final = 30e-6
 
 _SECONDS_PER_END: Final = 0.05
 _ESTIMATE_SECONDS: Final = 1.0
+_LOST_SECONDS: Final = 0.5
 _UNHURRIED: Final = 2.0
 """Seconds of room that are left when there is time to ask xfs what it can give back."""
 
@@ -52,6 +53,7 @@ class Watcher:
         self._space = core.space
         self._endings = endings
         self._estimate_due = 0.0
+        self._lost_due = 0.0
         self._slowest = 0.0
         self._is_exhausted = False
 
@@ -72,6 +74,7 @@ class Watcher:
         Raises VssError, OSError.
         """
         space = self._space
+        await self._end_lost()
         room = space.look(trio.current_time())
         if room.is_misfit:
             room = await self._fit()
@@ -80,6 +83,13 @@ class Watcher:
             space.replenish(room)
             return pause_of(space.settle(trio.current_time()).free, space.needed(room))
         return SHORTEST_PAUSE if await self._make_room(room) else _NOTHING_LEFT_PAUSE
+
+    async def _end_lost(self) -> None:
+        """End now and then what was lost for want of room, faster than it could be made."""
+        now = trio.current_time()
+        if now >= self._lost_due:
+            self._lost_due = now + _LOST_SECONDS
+            await self._endings.end_lost()
 
     async def _make_room(self, room: Room) -> bool:
         """Do what can be done; False when nothing was left to be ended."""

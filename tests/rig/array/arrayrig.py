@@ -109,6 +109,11 @@ class ArrayProcess:
         root = Path(f"/proc/{self.pid}/root{self.pool}/root")
         return root / "luns" / copy / ("image" if self.shards is None else "store")
 
+    @property
+    def remainder(self) -> int:
+        """What is left of a copy that was ended: bytes on the disk, of the head of a store."""
+        return 0 if self.engine == "reflink" else BLOCK
+
     def restart_all(self) -> None:
         """Kill arrayd and the shards, and start all of it again."""
         self.kill()
@@ -191,7 +196,9 @@ class Host:
         """Write to a LUN past its loop devices, which see it all the same."""
         descriptor = await self.open(lun, writable=True)
         try:
-            assert os.pwrite(descriptor, data, offset) == len(data)
+            written = 0
+            while written < len(data):
+                written += os.pwrite(descriptor, data[written:], offset + written)
         finally:
             os.close(descriptor)
 

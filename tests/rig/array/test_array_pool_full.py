@@ -124,11 +124,14 @@ async def test_writes_go_on_and_snapshots_end_in_their_order(
         states = await site.states()
         gone = [event["lun"] for event in events(small, "snapshot_ended")]
         order = [naa(record) for record in (*passing, *oldest, *newest)]
+        if small.engine == "cow":
+            # What elder ones read through a younger one is free only when they go first.
+            order = [naa(record) for record in (*oldest, *passing, *newest)]
         assert set(gone) == set(order[: len(gone)])
         assert len(gone) >= 2
         assert {lun for lun in states if states[lun] == "ended"} == set(gone)
         listed = {lun.id: lun for lun in await site.call(api.inventory)}
-        assert all(listed[lun].allocated == 0 for lun in gone)
+        assert all(listed[lun].allocated == small.remainder for lun in gone)
         status = await site.call(api.pool_status)
         assert (status.ended, status.condition) == (len(gone), PoolCondition.AMPLE)
         assert not events(small, "pool_starved")
@@ -234,7 +237,7 @@ async def test_a_restart_finishes_an_end_that_had_begun(
                 os.close(device)
     async with connected(process) as site:
         listed = {lun.id: lun for lun in await site.call(api.inventory)}
-        assert listed[naa(record)].allocated == 0
+        assert listed[naa(record)].allocated == process.remainder
         assert listed[naa(record)].masked_to == (TWO,)
         with pytest.raises(InsufficientStorage):
             await site.two.open(naa(record))

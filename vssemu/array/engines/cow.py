@@ -225,6 +225,19 @@ class CowEngine:
         found = [name for shard in self._shards.all for name in await shard.call(api.invalid)]
         return [name for name in found if name == owner_of(name)]
 
+    async def freed_at_once(self, luns: Collection[LunId]) -> Collection[LunId]:
+        """Return those that are the eldest of their chains which have data."""
+        gone = {name for shard in self._shards.all for name in await shard.call(api.invalid)}
+        found: set[LunId] = set()
+        seen: set[LunId] = set()
+        for lun in luns:
+            if lun not in seen and (shard := self._shards.find(lun)) is not None:
+                chain = (await shard.call(api.facts, lun)).chain
+                seen.update(chain)
+                eldest = next(name for name in chain if name not in gone)
+                found.add(owner_of(eldest))
+        return found.intersection(luns)
+
     async def delete(self, lun: LunId) -> None:
         """Remove the LUN and all that belongs to it, durably."""
         await self._remove(with_suffix(lun, SCRATCH))

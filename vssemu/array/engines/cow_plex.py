@@ -21,11 +21,13 @@ from vssemu.api import shard as api
 from vssemu.array.engines.cow_nodes import AT, BEFORE, NodeFiles, with_suffix
 from vssemu.array.engines.cow_shards import Shard, Shards
 from vssemu.array.engines.files import opened
+from vssemu.linux import fallocate
 from vssemu.vss.engine import CopyPair
 from vssemu.vss.errors import BadState, InsufficientStorage
 from vssemu.vss.identity import LunId
 
 PIECE: Final = 1 << 20
+_LOOK: Final = 64
 
 Range = tuple[int, int]
 """Offset and length in bytes."""
@@ -188,10 +190,15 @@ def _extents(path: Path) -> list[Range]:
         os.close(descriptor)
 
 
+def is_zero(data: memoryview) -> bool:
+    """Tell whether all bytes are 0."""
+    return not any(data[:_LOOK]) and data.tobytes().count(0) == len(data)
+
+
 def copy_ranges(
     source: str, target: str, ranges: Iterable[Range], breathe: Callable[[], None]
 ) -> None:
-    """Copy bytes from one node to another. breathe: called before each piece.
+    """Copy bytes from one node to another; zeroes become holes. breathe: before each piece.
 
     Raises OSError: ENOSPC; EIO for a snapshot that was lost.
     """
@@ -208,7 +215,11 @@ def copy_ranges(
                     count = os.preadv(origin, [piece], offset)
                     if not count:
                         raise OSError(errno.EIO, f"{source} ends at {offset}")
-                    offset += os.pwritev(image, [piece[:count]], offset)
+                    if is_zero(piece[:count]):
+                        fallocate.punch(image, offset, count)
+                        offset += count
+                    else:
+                        offset += os.pwritev(image, [piece[:count]], offset)
 
 
 def _sync(path: str) -> None:

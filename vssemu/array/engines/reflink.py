@@ -196,6 +196,10 @@ class ReflinkEngine:
         """Return nothing: a copy shares blocks, and a write that finds no room is the LUN's."""
         return ()
 
+    async def freed_at_once(self, luns: Collection[LunId]) -> Collection[LunId]:
+        """Return all: what others share of a copy they have themselves."""
+        return luns
+
     async def remove_unknown(self, known: Collection[LunId]) -> Sequence[str]:
         """Remove the directories of LUNs that are not among these; return their names."""
         return await _in_thread(self._files.remove_unknown, known)
