@@ -10,6 +10,7 @@ Source: Documentation/filesystems/fuse/fuse.rst, statx(2).
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from pathlib import Path
 from typing import Final
@@ -28,7 +29,12 @@ def detached(pid: int) -> set[int]:
     Only mounts that the process itself does not see count, so none that it happens to have
     files on. Raises OSError: FileNotFoundError for a process that is gone, PermissionError.
     """
-    seen = {facts.mount_id for facts in mount.mounts(pid)}
+    try:
+        seen = {facts.mount_id for facts in mount.mounts(pid)}
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return set()  # it is ending, and has closed everything by then
     found = set()
     for path in Path(f"/proc/{pid}/fd").iterdir():
         try:

@@ -257,10 +257,14 @@ def test_luns_of_a_failed_import_stay_listed_until_the_clean_up_verb_removes_the
 
 
 def spoil_the_filesystem(lab: Rig, lun: LunId) -> None:
-    """Zero the volume's super blocks on the copy's LUN, from inside the array's namespace."""
+    """Zero the volume's super blocks on the copy's LUN, through what the array has open."""
     (pid,) = lab.pids(None, "vssemu.daemons.arrayd")
-    directory = Path(f"/proc/{pid}/root{lab.pool}/root/luns/{lun}")
-    (image,) = [file for file in directory.rglob("*") if file.is_file()]
+    process = Path(f"/proc/{pid}")
+    if lab.engine == "cow":  # a file of a mount that only the array has
+        found = [mounted / lun for mounted in (process / "fd").iterdir()]
+    else:
+        found = list((process / f"root{lab.pool}/root/luns/{lun}").rglob("*"))
+    (image,) = [file for file in found if file.is_file()]
     with image.open("r+b") as file:
         file.seek(1 << 20)
         file.write(bytes(8 << 20))

@@ -52,3 +52,14 @@ def test_a_mount_that_a_process_sees_is_not_its_own(served_by_nobody: int, scrat
 def test_a_connection_that_is_gone_needs_no_end() -> None:
     fuse_connections.abort((1 << 20) - 1)
     assert fuse_connections.detached(os.getpid()) == set()
+
+
+def test_a_process_that_has_ended_and_was_not_reaped_has_none() -> None:
+    ended = os.fork()
+    if ended == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, ended, os.WEXITED | os.WNOWAIT)
+    try:
+        assert fuse_connections.detached(ended) == set()
+    finally:
+        os.waitpid(ended, 0)
