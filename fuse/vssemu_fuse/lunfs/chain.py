@@ -138,7 +138,6 @@ class Chain:
         if not source.valid or source.ending is not None:
             raise OSError(errno.EIO, f"{before} is invalid")
         node = Node(lun, store, source.size)
-        node.has_clean_room = True
         self._link(node, source)
         node.measure(self.chunk_size)
 

@@ -216,7 +216,10 @@ class Copier:
     def _chunk_writes(
         self, node: Node, batch: list[Wanted], places: list[int], room: memoryview
     ) -> list[Work[int]]:
-        """Return the writes of the chunks; neighbours go together, holes are left."""
+        """Return the writes of the chunks; neighbours go together.
+
+        What is zero is not written: chunks that were not handed out yet are holes.
+        """
         size = self.chunk_size
         writes: list[Work[int]] = []
         zeroes = bytes(_LOOK)
@@ -225,15 +228,13 @@ class Copier:
         start = stop = -1
         for index, wanted in enumerate(batch):
             if wanted.is_hole:
-                if not node.has_clean_room:
-                    node.disk.zero(places[index] * size, size)
                 continue
             at = index * size
             if wanted.data is not None and len(wanted.data) == size:
                 chunk, at = wanted.data, -1
             else:
                 chunk = room[at : at + size]
-                if node.has_clean_room and chunk[:_LOOK] == zeroes and _is_zero(chunk):
+                if chunk[:_LOOK] == zeroes and _is_zero(chunk):
                     continue
             place = places[index]
             if place == after and len(rooms) < MOST_ENTRIES:

@@ -51,7 +51,7 @@ def load(node: Node, chunk_size: int) -> Operation[None]:
     """
     room = aligned(BLOCK)
     node.measure(chunk_size)
-    node.table, node.count, node.valid, node.has_clean_room = {}, 0, False, False
+    node.table, node.count, node.valid = {}, 0, False
     node.is_settled = True
     try:
         yield node.disk.read(room, 0)
@@ -109,6 +109,8 @@ def _check(table: NDArray[np.void], node: Node, chunk_size: int) -> None:
         raise ValueError("its table has chunks beyond the end")
     if ((new - np.uint64(1)) % (per + np.uint64(1)) == 0).any():
         raise ValueError("its table has data in a chunk of the table")
+    if len(np.unique(new)) < len(new) or len(np.unique(table["old"])) < len(new):
+        raise ValueError("its table has a chunk twice")
 
 
 def _wipe(node: Node, chunk_size: int) -> Operation[None]:
@@ -119,11 +121,9 @@ def _wipe(node: Node, chunk_size: int) -> Operation[None]:
     per = exceptions_per_area(chunk_size)
     area = area_chunk(node.count // per, per) * chunk_size
     within = node.count % per * EXCEPTION.size
-    if area < node.next_chunk * chunk_size:
-        begin = node.next_chunk * chunk_size
-        if begin < node.disk.size:
-            node.disk.zero(begin, node.disk.size - begin)
-        node.has_clean_room = True
+    begin = node.next_chunk * chunk_size
+    if begin < node.disk.size:
+        node.disk.zero(begin, node.disk.size - begin)
     block, rest = area + within - within % BLOCK, within % BLOCK
     room = aligned(BLOCK)
     if rest:

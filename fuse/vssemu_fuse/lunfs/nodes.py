@@ -104,7 +104,6 @@ class Node:
         "elder",
         "ending",
         "gathered",
-        "has_clean_room",
         "holds",
         "is_committing",
         "is_settled",
@@ -137,7 +136,6 @@ class Node:
         self.capacity = 0
         self.next_chunk = 0
         self.block = bytes(BLOCK)
-        self.has_clean_room = False
         self.is_settled = False
 
         self.pending: dict[int, Ticket] = {}

@@ -64,7 +64,8 @@ class ChaosDisk:
 
     def read(self, rooms: Rooms, offset: int) -> Operation[int]:
         yield from self._wait(Waiting(self))
-        return (yield self._inner.read(rooms, offset))
+        count: int = yield self._inner.read(rooms, offset)
+        return count
 
     def write(self, rooms: Rooms, offset: int) -> Operation[int]:
         pieces = [rooms] if isinstance(rooms, memoryview) else list(rooms)

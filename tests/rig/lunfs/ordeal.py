@@ -8,7 +8,6 @@ that are under way. A snapshot has, from its instant on, exactly what its source
 import os
 import random
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,9 +95,12 @@ class Look:
 
 
 class Ordeal:
-    """One chain, its files in `path`."""
+    """One chain, its files in `path`. batch: entries in a commit at most."""
 
-    def __init__(self, path: Path, *, chunk_size: int, chunks: int, power: bool) -> None:
+    def __init__(
+        self, path: Path, *, chunk_size: int, chunks: int, power: bool, batch: int = 4
+    ) -> None:
+        self.batch = batch
         self.path = path
         self.chunk_size = chunk_size
         self.power = power
@@ -213,7 +215,7 @@ class Ordeal:
                 maybe = [source.maybe[b] | {values[b]} for b in range(self.blocks)]
                 self.pictures[name] = Picture.of(values, maybe)
                 self.pictures[name].is_suspect = room is not None
-                self.note(tuple((*self.chain.luns[:-1],)))
+                self.note((*self.chain.luns[:-1],))
             hold.release()
 
         self.worker.start(taking(), self._raise if epoch is self.worker else print)
@@ -282,13 +284,7 @@ class Ordeal:
     def drain(self, order: random.Random) -> None:
         """Have all happen that was begun, and look at everything."""
         self.release()
-        for _ in range(_STUCK):
-            if self._turn():
-                continue
-            if not self.chaos.let_go(order) and self.worker.idle:
-                break
-        else:
-            raise AssertionError("it never ends")
+        self._finish(order)
         assert not self.changes, f"{len(self.changes)} writes were never answered"
         assert not self.looks, "reads were never answered"
         self.check()
@@ -300,11 +296,15 @@ class Ordeal:
                 ][-1:]
                 picture.blocks[block][0].end = self.clock
             self.read(lun, 0, self.blocks)
-        while not self.worker.idle:
-            self._turn()
-            self.chaos.let_go(order)
+        self._finish(order)
         self.check()
         self._check_rest()
+
+    def _finish(self, order: random.Random) -> None:
+        for _ in range(_STUCK):
+            if not self._turn() and not self.chaos.let_go(order) and self.worker.idle:
+                return
+        raise AssertionError("it never ends")
 
     def kill(self, order: random.Random) -> None:
         """SIGKILL: what was submitted may be done, the rest is not; all is asked for again."""
@@ -385,7 +385,7 @@ class Ordeal:
 
     def _start(self) -> None:
         self.worker = Worker(depth=64)
-        self.scratch = Scratch(rooms=2, size=4 * self.chunk_size + 4 * BLOCK)
+        self.scratch = Scratch(rooms=2, size=self.batch * self.chunk_size + 4 * BLOCK)
         self.flushes: list[tuple[LunId, list[set[int]]]] = []
         self.chain = Chain(
             self.worker,
@@ -500,8 +500,8 @@ class Ordeal:
         """Nothing is left under way, and every store is one that others can read."""
         for lun in self.chain.luns:
             node: Node = self.chain.node(lun)
-            assert not (node.pending or node.gathered or node.through or node.holds), lun
-            assert not (node.writes.count or node.reads.count or node.is_committing), lun
+            assert not any((node.pending, node.gathered, node.through, node.holds)), lun
+            assert not any((node.writes.count, node.reads.count, node.is_committing)), lun
             if node.younger is not None and node.valid:
                 fd = os.open(self.path / lun, os.O_RDONLY)
                 try:
@@ -511,6 +511,3 @@ class Ordeal:
                 table = dict(zip(store.old.tolist(), store.new.tolist(), strict=True))
                 assert table == node.table, f"the store of {lun} says something else"
                 assert store.valid
-
-
-Begin = Callable[[Ordeal], None]

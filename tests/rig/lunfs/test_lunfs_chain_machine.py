@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.rig.lunfs.chains import directory
-from tests.rig.lunfs.ordeal import BLOCK, ORIGIN, Ordeal
+from tests.rig.lunfs.chaosdisk import BLOCK
+from tests.rig.lunfs.ordeal import ORIGIN, Ordeal
 from vssemu.vss.identity import LunId
 
 EXAMPLES = int(os.environ.get("VSSEMU_CHAIN_EXAMPLES", "60"))
