@@ -134,7 +134,11 @@ def test_parts_of_one_block_written_at_once_are_all_there(plain: LunfsRig, image
 def test_direct_io_from_memory_that_lies_across_pages(plain: LunfsRig, images: Path) -> None:
     """The kernel cuts such a write at any 512 bytes; a database does so with malloc'd memory."""
     data = random.Random(7).randbytes(3 * MIB)
-    with plain.loop("first") as device, mmap.mmap(-1, 4 * MIB) as memory:
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    with plain.loop("first") as device, mmap.mmap(-1, 8 * MIB, flags=private) as memory:
+        # Huge pages make for requests that are larger than what goes over FUSE at once.
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        memory[:] = bytes(len(memory))
         room = memoryview(memory)[512 : 512 + len(data)]
         direct = os.open(device.path, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC)
         with plain.guarded():
