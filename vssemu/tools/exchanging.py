@@ -24,6 +24,9 @@ P = ParamSpec("P")
 R = TypeVar("R", Exported, Imported)
 
 _NEW: Final = ".new"
+_CREATING: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+_EXISTING: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 progress_option = click.option(
     "--progress", "shows_progress", is_flag=True, help="Show on stderr how far it is."
@@ -99,8 +102,8 @@ def export_cow(
 
 
 @click.command("import-cow")
-@click.option("--origin", required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--store", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--origin", required=True, type=_EXISTING)
+@click.option("--store", required=True, type=_EXISTING)
 @progress_option
 @name_option
 @json_option
@@ -151,7 +154,11 @@ def _new_file(path: Path) -> Iterator[OpenFile]:
             f"{path} is there already", item=str(path), hint="give the name of a new file"
         )
     unfinished = path.with_name(f".{path.name}.{os.getpid()}{_NEW}")
-    descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(unfinished, _CREATING, 0o600)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     try:
         yield OpenFile(descriptor=descriptor, name=str(path))
         unfinished.rename(path)

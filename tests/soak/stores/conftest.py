@@ -1,8 +1,17 @@
-"""Guests for stores."""
+"""Guests for stores, and an array."""
 
 import pytest
 
+from tests.rig.array.conftest import (
+    directory,
+    pool_size,
+    process,
+    pytest_collection_modifyitems,
+    site,
+)
 from tests.soak.stores.guest import Kernel, kernel
+
+__all__ = ["debian", "directory", "pool_size", "process", "pytest_collection_modifyitems", "site"]
 
 
 @pytest.fixture(scope="session")

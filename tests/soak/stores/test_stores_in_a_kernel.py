@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.soak.stores.guest import Kernel, boot
-from tests.soak.stores.guests import ACTIVATE, digest_of
+from tests.soak.stores.guests import ACTIVATE, WRITES, digest_of_file
 from vssemu.stores.format import SECTOR, chunks_used, exceptions_per_area
 from vssemu.stores.reading import read_store
 from vssemu.stores.viewing import view_digest
@@ -18,14 +18,6 @@ from vssemu.stores.writing import write_store
 SIZE = 32 << 20
 ROOM = 32 << 20
 """Bytes that the kernel may have the store grow to."""
-
-WRITES = """
-dd if=/dev/urandom of=/dev/mapper/org bs=4k seek=1000 count=600 conv=notrunc 2>/dev/null
-dd if=/dev/urandom of=/dev/mapper/org bs=512 seek=1603 count=1 conv=notrunc 2>/dev/null
-dd if=/dev/urandom of=/dev/mapper/snap bs=64k seek=200 count=30 conv=notrunc 2>/dev/null
-dd if=/dev/urandom of=/dev/mapper/snap bs=512 seek=1700 count=9 conv=notrunc 2>/dev/null
-sync
-"""
 
 
 @pytest.mark.parametrize(
@@ -82,7 +74,7 @@ def test_kernel_merges_our_view_into_the_origin(debian: Kernel, tmp_path: Path) 
     """
     said = boot(debian, tmp_path, script, origin, store)
     assert re.search(r"snapshot-merge 16/\d+ 16$", said["status"])
-    assert digest_of(origin) == ours
+    assert digest_of_file(origin) == ours
     with store.open("rb") as file:
         assert len(read_store(file.fileno(), str(store))) == 0
 
