@@ -1,6 +1,5 @@
 """Files of a lunfs's mount: names and numbers, sizes, bytes of any alignment, holes."""
 
-import errno
 import mmap
 import os
 import random
@@ -13,7 +12,7 @@ from tests.rig.lunfs import plainserver
 from tests.rig.lunfs.lunfsrig import BLOCK, MIB, LunfsRig, run, running
 from vssemu.linux import libc, loop
 from vssemu.rpc.client import connect
-from vssemu_fuse.lunfs.names import Names, inode_of
+from vssemu_fuse.lunfs.names import inode_of
 
 PUNCH_KEEPING_SIZE, ZERO_RANGE, COLLAPSE = 3, 16, 8
 
@@ -58,16 +57,6 @@ def test_numbers_are_the_same_after_a_restart(plain: LunfsRig) -> None:
     assert (before.st_dev, before.st_ino) == (after.st_dev, after.st_ino)
     os.close(held)
     os.close(again)
-
-
-def test_two_names_never_share_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = Names()
-    view = object()
-    names.add("one", view)  # type: ignore[arg-type]  # never read
-    monkeypatch.setattr("vssemu_fuse.lunfs.names.inode_of", lambda _name: inode_of("one"))
-    with pytest.raises(OSError, match="inode number of one") as failure:
-        names.add("two", view)  # type: ignore[arg-type]
-    assert failure.value.errno == errno.EEXIST
 
 
 def test_what_is_not_there_and_what_is_not_done(plain: LunfsRig) -> None:
