@@ -31,7 +31,8 @@ def test_no_write_fails_during_twenty_kills(plain: LunfsRig) -> None:
                     "fio", "--name=load", f"--directory={place}", "--size=24M", "--bs=4k-64k",
                     "--rw=randrw", "--ioengine=libaio", "--iodepth=16", "--direct=1",
                     "--verify=crc32c", "--verify_backlog=64", "--verify_fatal=1",
-                    "--verify_state_save=0", "--fsync=64", "--time_based", "--runtime=600", "--end_fsync=1",
+                    "--verify_state_save=0", "--fsync=64", "--end_fsync=1",
+                    "--time_based", "--runtime=600",
                 ],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -98,7 +99,7 @@ def test_files_of_the_mount_may_be_closed_while_lunfs_is_dead(plain: LunfsRig) -
         if child == 0:
             os._exit(0)
         wait_until(lambda: os.waitpid(child, os.WNOHANG)[0] == child, "the child ended", 3)
-        closing = threading.Thread(target=lambda: [os.close(each) for each in held])
+        closing = threading.Thread(target=lambda: list(map(os.close, held)))
         closing.start()
         closing.join(3)
         assert not closing.is_alive()
