@@ -5,7 +5,10 @@ overtakes nothing, two copies of one chunk's neighbours that end in either order
 between any two steps. What the disks do is real; only when is chosen, and by a seed.
 """
 
+import heapq
+import itertools
 import random
+import select
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,32 +18,42 @@ from vssemu_fuse.lunfs.work import Gate, Operation, Work, Worker
 
 
 class Scheduler:
-    """Lets one waiting request go on at a time."""
+    """Lets one waiting request go on at a time: mostly soon, sometimes after many others."""
 
-    def __init__(self, worker: Worker, chance: random.Random, *, patience: float = 0.5) -> None:
+    def __init__(self, worker: Worker, chance: random.Random, *, patience: float = 0.6) -> None:
         """patience: the share of requests that wait; the rest goes at once."""
         self.worker = worker
         self.chance = chance
         self._patience = patience
-        self._waiting: list[Gate] = []
+        self._waiting: list[tuple[float, int, Gate]] = []
+        self._steps = 0
+        self._numbers = itertools.count()
         self._under_way = 0
 
-    def late(self, work: Work[Any]) -> Operation[Any]:
-        """Do some work, and wait before and after it."""
-        yield from self._wait()
+    def late(self, work: Work[Any]) -> Work[Any]:
+        """Do some work, and wait before or after it, or both, or not at all."""
+        before, after = (self.chance.random() < self._patience for _ in range(2))
+        if not before and not after:
+            return work
+        return self._late(work, before=before, after=after)
+
+    def _late(self, work: Work[Any], *, before: bool, after: bool) -> Operation[Any]:
+        if before:
+            yield self._wait()
         self._under_way += 1
         try:
             result = yield work
         finally:
             self._under_way -= 1
-        yield from self._wait()
+        if after:
+            yield self._wait()
         return result
 
-    def _wait(self) -> Operation[None]:
-        if self.chance.random() < self._patience:
-            gate = Gate()
-            self._waiting.append(gate)
-            yield gate
+    def _wait(self) -> Gate:
+        gate = Gate()
+        due = self._steps + self.chance.choice(_DELAYS) * self.chance.random()
+        heapq.heappush(self._waiting, (due, next(self._numbers), gate))
+        return gate
 
     def settle(self) -> None:
         """Do all that can be done without letting anybody go on."""
@@ -51,10 +64,21 @@ class Scheduler:
         """Let one that waits go on, if there is one, and do what follows from it."""
         self.settle()
         if not self._waiting:
-            return False
-        self._waiting.pop(self.chance.randrange(len(self._waiting))).open()
+            return not self._is_over()
+        self._steps += 1
+        heapq.heappop(self._waiting)[2].open()
         self.settle()
         return True
+
+    def _is_over(self) -> bool:
+        """Tell whether nothing is to come any more, after a moment for bare requests."""
+        poll = select.poll()
+        poll.register(self.worker.fileno(), select.POLLIN)
+        return not poll.poll(20)
+
+
+_DELAYS = (2, 2, 2, 10, 60)
+"""Steps that a request waits at most."""
 
 
 class ShuffledDisk:
@@ -68,13 +92,13 @@ class ShuffledDisk:
     def size(self) -> int:
         return self._disk.size
 
-    def read(self, rooms: Rooms, offset: int) -> Operation[int]:
+    def read(self, rooms: Rooms, offset: int) -> Work[int]:
         return self._scheduler.late(self._disk.read(rooms, offset))
 
-    def write(self, rooms: Rooms, offset: int) -> Operation[int]:
+    def write(self, rooms: Rooms, offset: int) -> Work[int]:
         return self._scheduler.late(self._disk.write(rooms, offset))
 
-    def flush(self) -> Operation[object]:
+    def flush(self) -> Work[object]:
         return self._scheduler.late(self._disk.flush())
 
     def zero(self, offset: int, length: int) -> None:
