@@ -21,10 +21,18 @@ from vssemu_fuse.lunfs.names import Node
 from vssemu_fuse.lunfs.unaligned import Unaligned
 from vssemu_fuse.lunfs.view import BLOCK
 from vssemu_fuse.lunfs.wire import Opcode
-from vssemu_fuse.lunfs.work import Done, Work, Worker
+from vssemu_fuse.lunfs.work import Done, Worker
 
 _FAST: Final = struct.Struct("=4xIQQ16x8xQI")
 """opcode, unique, nodeid, offset, size of a READ or WRITE."""
+# Bound and plain, for they are wanted with every request: an enum's member is looked up slowly.
+_unpack: Final = _FAST.unpack_from
+_pack_head: Final = wire.OUT_HEADER.pack_into
+_pack_written: Final = wire.WRITTEN.pack
+_writev: Final = os.writev
+_READ: Final = int(Opcode.READ)
+_WRITE: Final = int(Opcode.WRITE)
+_WRITTEN_SIZE: Final = wire.WRITTEN.size
 _PLACE: Final = struct.Struct("=II")
 """len, opcode."""
 _HEADER: Final = wire.OUT_HEADER.size
@@ -57,7 +65,7 @@ class Request:
     """
 
     __slots__ = (
-        "_after_read", "_after_write", "_body", "_desk", "_files", "_free", "_head", "_out",
+        "_after_read", "_after_write", "_body", "_desk", "_fd", "_files", "_free", "_head", "_out",
         "_run", "_size", "_unique", "rooms",
     )  # fmt: skip
 
@@ -66,24 +74,24 @@ class Request:
         self._head = head
         self._body = body
         self._desk = desk
+        self._fd = desk.fd
         self._files = desk.files
         self._free = desk.free
         self._out = bytearray(_HEADER)
         self._unique = 0
         self._size = 0
-        # Bound once, for they are wanted with every request.
         self._run = desk.worker.run
         self._after_read: Done = self._read
         self._after_write: Done = self._written
 
     def begin(self) -> None:
         """Start what the kernel asked for. The answer follows, perhaps at once."""
-        opcode, self._unique, inode, offset, size = _FAST.unpack_from(self._head)
-        if opcode == Opcode.READ or opcode == Opcode.WRITE:
+        opcode, self._unique, inode, offset, size = _unpack(self._head)
+        if opcode in {_READ, _WRITE}:
             node = self._files.get(inode)
             if node is None:
                 self._fail(errno.ESTALE)
-            elif opcode == Opcode.READ:
+            elif opcode == _READ:
                 self._begin_read(node, offset, size)
             else:
                 self._begin_write(node, offset, size)
@@ -104,7 +112,7 @@ class Request:
         self._size = size
         room = self._body[:size]
         if (offset | size) & _ODD:
-            self._start(self._desk.unaligned.read(view, room, offset), self._after_read)
+            self._run(self._desk.unaligned.read(view, room, offset), self._after_read)
         else:
             self._run(view.read(room, offset), self._after_read)
 
@@ -116,7 +124,7 @@ class Request:
         self._size = size
         data = self._body[:size]
         if (offset | size) & _ODD:
-            self._start(self._desk.unaligned.write(view, data, offset), self._after_write)
+            self._run(self._desk.unaligned.write(view, data, offset), self._after_write)
         else:
             self._run(view.write(data, offset), self._after_write)
 
@@ -155,9 +163,6 @@ class Request:
         else:
             self._reply(answer)
 
-    def _start(self, work: Work[int], done: Done) -> None:
-        self._run(work, done)
-
     # --- answers
 
     def _read(self, result: Any) -> None:
@@ -165,14 +170,14 @@ class Request:
             self._fail(result.errno or errno.EIO)
             return
         out = self._out
-        wire.OUT_HEADER.pack_into(out, 0, _HEADER + result, 0, self._unique)
+        _pack_head(out, 0, _HEADER + result, 0, self._unique)
         self._send([out, self._body[:result]])
 
     def _written(self, result: Any) -> None:
         if type(result) is not int:
             self._fail(result.errno or errno.EIO)
             return
-        self._send([wire.WRITTEN.pack(wire.WRITTEN.size, 0, self._unique, self._size, 0)])
+        self._send([_pack_written(_WRITTEN_SIZE, 0, self._unique, self._size, 0)])
 
     def _done(self, result: Any) -> None:
         if isinstance(result, OSError):
@@ -188,7 +193,7 @@ class Request:
 
     def _send(self, rooms: list[Any]) -> None:
         try:
-            os.writev(self._desk.fd, rooms)
+            _writev(self._fd, rooms)
         except OSError as error:
             # ENOENT: nobody waits any more. ENODEV: the file system was ended.
             if error.errno not in {errno.ENOENT, errno.ENODEV}:
