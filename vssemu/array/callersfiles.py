@@ -5,12 +5,13 @@ A descriptor is reached through /proc, by the process that the kernel says has c
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
+import trio
 
 from vssemu.vss.array import OpenFile
 from vssemu.vss.errors import Fail, InsufficientStorage, InvalidArgument
@@ -28,12 +29,14 @@ class CallersFile:
     name: str
 
 
-@contextmanager
-def callers_file(pid: int, file: OpenFile, *, writable: bool) -> Iterator[CallersFile]:
+@asynccontextmanager
+async def callers_file(pid: int, file: OpenFile, *, writable: bool) -> AsyncIterator[CallersFile]:
     """Open during the block what a process has open. Raises InvalidArgument."""
-    flags = os.O_RDWR if writable else os.O_RDONLY
+    # A pipe, of which nothing can be made, would wait for its other end.
+    flags = os.O_CLOEXEC | os.O_NONBLOCK | (os.O_RDWR if writable else os.O_RDONLY)
     try:
-        descriptor = os.open(f"/proc/{pid}/fd/{file.descriptor}", flags | os.O_CLOEXEC)
+        path = f"/proc/{pid}/fd/{file.descriptor}"
+        descriptor = await trio.to_thread.run_sync(os.open, path, flags)
     except OSError as error:
         raise InvalidArgument(
             f"the array cannot open {file.name}: {error.strerror}", item=file.name

@@ -8,7 +8,7 @@ their caller.
 """
 
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -218,21 +218,17 @@ class AdminService:
     ) -> Exported:
         """Write a snapshot as a store, and say how far that is."""
         progress, pid = Progress(), caller.credentials.pid
-        with ExitStack() as stack:
-            files = [
-                None
-                if file is None
-                else stack.enter_context(callers_file(pid, file, writable=True))
-                for file in (store, origin)
-            ]
-            assert files[0] is not None
 
-            async def tell() -> None:
-                await reply(Exported(done=progress.done, total=progress.total))
+        async def tell() -> None:
+            await reply(Exported(done=progress.done, total=progress.total))
 
-            return await told(
-                partial(self._array.exporting.export, lun, files[0], files[1], progress), tell
-            )
+        async with AsyncExitStack() as stack:
+            own = await stack.enter_async_context(callers_file(pid, store, writable=True))
+            image = None
+            if origin is not None:
+                image = await stack.enter_async_context(callers_file(pid, origin, writable=True))
+            work = partial(self._array.exporting.export, lun, own, image, progress)
+            return await told(work, tell)
 
     async def import_cow(
         self,
@@ -243,17 +239,16 @@ class AdminService:
     ) -> Imported:
         """Make an origin and a snapshot of it, and say how far that is."""
         progress, pid = Progress(), caller.credentials.pid
-        with (
+
+        async def tell() -> None:
+            await reply(Imported(done=progress.done, total=progress.total))
+
+        async with (
             callers_file(pid, origin, writable=False) as image,
-            callers_file(pid, store, writable=False) as exceptions,
+            callers_file(pid, store, writable=False) as own,
         ):
-
-            async def tell() -> None:
-                await reply(Imported(done=progress.done, total=progress.total))
-
-            return await told(
-                partial(self._array.importing.import_pair, image, exceptions, progress), tell
-            )
+            work = partial(self._array.importing.import_pair, image, own, progress)
+            return await told(work, tell)
 
     async def inventory(self, caller: Caller) -> list[ArrayLun]:
         """List all LUNs."""

@@ -20,7 +20,7 @@ SIZE = 16 * MIB
 
 @contextmanager
 def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[OpenFile]:
-    descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     try:
         yield OpenFile(descriptor=descriptor, name=str(path))
     finally:

@@ -1,13 +1,16 @@
 """Snapshots that leave the array as exception stores of dm-snapshot, and such that come in."""
 
 import hashlib
+import json
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
+from click.testing import CliRunner, Result
 
 from tests.rig.array.arrayrig import MIB, ONE, TWO, ArrayProcess, Site, connected, running, until
 from tests.rig.array.exchangerig import (
@@ -22,6 +25,9 @@ from tests.rig.array.exchangerig import (
 from tests.unit.stores.kernelstores import digests, image
 from vssemu.api import array as api
 from vssemu.api import shard as shard_api
+from vssemu.lab import paths
+from vssemu.tools.exchanging import ImportFacts
+from vssemu.tools.main import main
 from vssemu.vss.array import LunKind, LunState
 from vssemu.vss.engine import CopyPair
 from vssemu.vss.errors import (
@@ -49,15 +55,32 @@ def pair(directory: Path) -> tuple[Path, Path]:
     return origin, store
 
 
+@pytest.fixture
+def vssemu(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Awaitable[Result]]:
+    """Run `vssemu array lun …` against the array, as the lab that its directory looks like."""
+    monkeypatch.setattr(paths, "RUN", site.process.run.parent)
+
+    async def run(*words: str | Path) -> Result:
+        line = ["array", "lun", *map(str, words), "--name", site.process.run.name]
+        return await trio.to_thread.run_sync(CliRunner().invoke, main, line)
+
+    return run
+
+
 async def test_pair_of_a_kernel_becomes_two_luns_and_goes_out_again(
-    site: Site, pair: tuple[Path, Path], directory: Path
+    site: Site,
+    pair: tuple[Path, Path],
+    directory: Path,
+    vssemu: Callable[..., Awaitable[Result]],
 ) -> None:
-    found = await brought_in(site, *pair)
+    """By the commands."""
+    printed = await vssemu("import-cow", "--origin", pair[0], "--store", pair[1], "--json")
+    assert printed.exit_code == 0, printed.output
+    assert set(json.loads(printed.stdout)) == {"origin", "snapshot", "view_sha256"}
+    found = msgspec.json.decode(printed.stdout, type=ImportFacts)
     assert found.view_sha256 == digests("c8")["SNAPSHOT view"]
-    assert found.origin is not None
-    assert found.snapshot is not None
     luns = {lun.id: lun for lun in await site.call(api.inventory)}
-    origin, snapshot = luns[found.origin], luns[found.snapshot]
+    origin, snapshot = luns[LunId(found.origin)], luns[LunId(found.snapshot)]
     assert (origin.kind, origin.state, origin.size) == (LunKind.BASE, LunState.READY, 64 * MIB)
     assert (snapshot.kind, snapshot.state) == (LunKind.DIFFERENTIAL, LunState.INDEPENDENT)
     assert (snapshot.origin, snapshot.size) == (origin.id, 64 * MIB)
@@ -69,12 +92,32 @@ async def test_pair_of_a_kernel_becomes_two_luns_and_goes_out_again(
     assert hashlib.sha256(before).hexdigest() == digests("c8")["ORIGIN"]
 
     out = directory / "origin.out", directory / "store.out"
-    result = await written_out(site, snapshot.id, out[1], out[0])
-    assert (result.chunk_size, result.chunks) == (4096, 9)
+    words = "export-cow", snapshot.id, "--store", out[1], "--origin", out[0], "--progress"
+    printed = await vssemu(*words, "--json")
+    assert json.loads(printed.stdout) == {
+        "snapshot": snapshot.id,
+        "store": str(out[1]),
+        "origin": str(out[0]),
+        "chunk_size": 4096,
+        "chunks": 9,
+    }
+    assert "64.0/64.0 MiB" in printed.stderr
     assert out[0].read_bytes() == pair[0].read_bytes()
     digest, written = seen_through(*out)
     assert digest == found.view_sha256
     assert written.old.tolist() == [0, 5, 100, 101, 102, 200, 300, 301, 16383]
+
+    there = sorted(os.listdir(directory))
+    for failing, text in (
+        (words, f"VSS_E_OBJECT_ALREADY_EXISTS (0x8004230d): {out[1]} is there already ["),
+        (("export-cow", origin.id, "--store", directory / "none"), f"LUN {origin.id} is no snap"),
+        (("export-cow", origin.id, "--store", directory / "no/no"), "no/no: No such file or dir"),
+    ):
+        printed = await vssemu(*failing)
+        assert printed.exit_code == 1
+        assert text in printed.stderr
+        assert printed.stderr.count("\n") == 1
+    assert sorted(os.listdir(directory)) == there
 
     # The array goes on in the store: what is written now is kept first.
     await site.one.write(origin.id, os.urandom(700 * 4096), 96 * 4096)
@@ -196,9 +239,13 @@ async def test_what_is_no_pair_or_finds_no_room_is_refused(site: Site, directory
         second.write_bytes(image(store))
         with pytest.raises(InvalidArgument, match=text):
             await brought_in(site, first, second)
+    pipe = directory / "pipe"
+    os.mkfifo(pipe)
+    for one, other in ((pipe, second), (second, pipe)):
+        with pytest.raises(VssError, match="pipe: Illegal seek"):
+            await brought_in(site, one, other)
     with first.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, 960 * MIB)
-    second.write_bytes(image("c8-cow"))
     with pytest.raises(InsufficientStorage, match="bytes free, a copy wants"):
         await brought_in(site, first, second)
     assert await site.call(api.inventory) == []

@@ -20,6 +20,7 @@ from vssemu.array.engines.cow_plex import FullCopies, Range, joined
 from vssemu.array.engines.cow_shards import Shards
 from vssemu.array.engines.files import opened, sync_directory
 from vssemu.vss.engine import CopyPair
+from vssemu.vss.errors import Fail
 from vssemu.vss.identity import LunId
 
 
@@ -121,6 +122,12 @@ class Exchange:
         await trio.to_thread.run_sync(fill)
         await shard.call(api.adopt, origin, snapshot)
         shard.names.update((origin, snapshot))
+        if not (await shard.call(api.facts, snapshot)).is_valid:
+            raise Fail(
+                f"{shard.describe()} makes nothing of the store of {snapshot}",
+                item=snapshot,
+                hint="see its log",
+            )
 
 
 def _in_units(ranges: Iterable[Range], unit: int) -> Iterator[Range]:
