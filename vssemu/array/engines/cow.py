@@ -1,7 +1,7 @@
 """The cow engine: LUNs and copies are nodes of chains, which shards (lunfs processes) serve.
 
     naa.LUN            an origin, or a copy of one: a node of a chain
-    naa.COPY.scratch   the scratch clone of a copy: a snapshot of the copy
+    naa.COPY.scratch-… the scratch clone of a copy: a snapshot of the copy
 
 A copy is a snapshot at once, whatever the size: what is written later is copied first. How
 full copies are made is told in `cow_plex`, how a set is one instant in `cow_commit`. The shards
@@ -30,6 +30,7 @@ from vssemu.array.engines.cow_nodes import (
     EXPORT,
     SCRATCH,
     NodeFiles,
+    new_scratch,
     owner_of,
     with_suffix,
 )
@@ -93,8 +94,9 @@ class CowEngine:
 
     async def deactivate(self, lun: LunId) -> None:
         """Close what is open of the LUN."""
-        for name in (lun, with_suffix(lun, SCRATCH)):
-            self._files.close(name)
+        for name in (lun, self._scratch_of(lun)):
+            if name is not None:
+                self._files.close(name)
 
     async def extend(self, lun: LunId, size: int) -> None:
         """Grow the LUN to `size` bytes; one that is as large already stays as it is."""
@@ -190,8 +192,9 @@ class CowEngine:
     async def scratch(self, lun: LunId, *, writable: bool) -> Backing:
         """Open the scratch clone, a snapshot of the copy."""
         del writable
-        name = with_suffix(lun, SCRATCH)
-        if self._shards.find(name) is None:
+        name = self._scratch_of(lun)
+        if name is None:
+            name = new_scratch(lun)
             shard = self._shards.of(lun)
             pair = CopyPair(source=lun, target=name)
             await shard.call(api.prepare, [pair])
@@ -202,11 +205,18 @@ class CowEngine:
 
     async def discard_scratch(self, lun: LunId) -> None:
         """Remove the scratch clone, if there is one."""
-        await self._remove(with_suffix(lun, SCRATCH))
+        if (name := self._scratch_of(lun)) is not None:
+            await self._remove(name)
 
     async def has_scratch(self, lun: LunId) -> bool:
         """Tell whether there is a scratch clone of a copy."""
-        return self._shards.find(with_suffix(lun, SCRATCH)) is not None
+        return self._scratch_of(lun) is not None
+
+    def _scratch_of(self, lun: LunId) -> LunId | None:
+        begin = with_suffix(lun, SCRATCH)
+        shard = self._shards.find(lun)
+        names = () if shard is None else shard.names
+        return next((name for name in names if name.startswith(begin)), None)
 
     # --- ends
 
@@ -216,8 +226,8 @@ class CowEngine:
 
     async def empty(self, lun: LunId) -> None:
         """Free the bytes of the copy and its scratch clone; the nodes stay, invalid."""
-        for name in (with_suffix(lun, SCRATCH), lun):
-            if (shard := self._shards.find(name)) is not None:
+        for name in (self._scratch_of(lun), lun):
+            if name is not None and (shard := self._shards.find(name)) is not None:
                 await shard.call_long(api.empty, name)
 
     async def lost(self) -> Sequence[LunId]:
@@ -240,9 +250,18 @@ class CowEngine:
 
     async def delete(self, lun: LunId) -> None:
         """Remove the LUN and all that belongs to it, durably."""
-        await self._remove(with_suffix(lun, SCRATCH))
+        for name in await self._scratch_names(lun):
+            await self._remove(name)
         await self._full.forget(lun)
         await self._remove(lun)
+
+    async def _scratch_names(self, lun: LunId) -> list[LunId]:
+        """Return the clone of a copy, and those that did not come to be."""
+        found = await trio.to_thread.run_sync(os.listdir, self._directory)
+        names = {LunId(name) for name in found if name.startswith(with_suffix(lun, SCRATCH))}
+        if (name := self._scratch_of(lun)) is not None:
+            names.add(name)
+        return sorted(names)
 
     async def _remove(self, name: LunId) -> None:
         self._files.close(name)
@@ -266,7 +285,9 @@ class CowEngine:
         gone = [
             LunId(name)
             for name in sorted(names)
-            if owner_of(name) not in known or name.endswith((BEFORE, AT, EXPORT))
+            if owner_of(name) not in known
+            or name.endswith((BEFORE, AT, EXPORT))
+            or (SCRATCH in name and self._shards.find(LunId(name)) is None)
         ]
         # An origin goes after its snapshots, the eldest of which has nobody to hand down to.
         ranked = sorted([(await self._rank(name), name) for name in gone])

@@ -5,6 +5,7 @@ call in a thread.
 """
 
 import os
+import secrets
 from typing import Final
 
 from vssemu.array.engines.cow_shards import Shards
@@ -12,7 +13,7 @@ from vssemu.vss.engine import Backing
 from vssemu.vss.identity import LunId
 
 SCRATCH: Final = ".scratch"
-"""After a copy's id: the node of its scratch clone."""
+"""After a copy's id, and before what no other clone has: the node of its scratch clone."""
 
 BEFORE: Final = ".before"
 AT: Final = ".at"
@@ -25,6 +26,15 @@ EXPORT: Final = ".export"
 def with_suffix(lun: LunId, suffix: str) -> LunId:
     """Return the name of a node that belongs to a LUN."""
     return LunId(f"{lun}{suffix}")
+
+
+def new_scratch(lun: LunId) -> LunId:
+    """Return a name for a scratch clone.
+
+    A device over an earlier clone may live on, cut off, with a directory that is open: to the
+    kernel a name that comes again would be the same file.
+    """
+    return with_suffix(lun, f"{SCRATCH}-{secrets.token_hex(4)}")
 
 
 def owner_of(name: str) -> LunId:
