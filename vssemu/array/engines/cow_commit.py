@@ -127,7 +127,7 @@ def held(lines: Mapping[Shard, Line], luns: Mapping[Shard, Sequence[LunId]]) -> 
     try:
         for shard, names in luns.items():
             begun.append(shard)
-            lines[shard].ask_once(api.hold, list(names), HOLD_SECONDS)
+            lines[shard].ask(api.hold, list(names), HOLD_SECONDS)
         yield
     finally:
         for shard in begun:
