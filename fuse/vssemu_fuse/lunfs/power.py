@@ -80,7 +80,9 @@ class Supply:
             for hold in [hold for node in nodes for hold in node.holds]:
                 hold.release()
             yield from self._quiet(nodes)
-            return (yield from self._power.lose(seed))
+            # The origin first: what becomes of it is not moved by snapshots that come and go.
+            disks = [node.disk for node in reversed(nodes)]
+            return (yield from self._power.lose(seed, disks))
         finally:
             self._end_change()
 

@@ -11,10 +11,9 @@ of data it counts as durable at once.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
-from zlib import crc32
 
 from vssemu.linux import directio
 from vssemu.linux.aio import Rooms
@@ -25,6 +24,7 @@ from vssemu_fuse.lunfs.work import Gate, Operation, Tally, Work
 
 LARGEST_DISCARD: Final = 16 << 20
 _ROOM: Final = 1 << 20
+_STRIDE: Final = 0xD1B54A32D192ED03
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,19 +49,22 @@ class Power:
         """How many bytes a loss could take back now."""
         return sum(disk.history.pending for disk in self.disks.values())
 
-    def lose(self, seed: int) -> Operation[Lost]:
+    def lose(self, seed: int, disks: Sequence[Disk]) -> Operation[Lost]:
         """Go off, wait for what the files are being asked, and take a part of it back.
 
+        disks: in an order that means the same each time; others of the supply follow.
         Raises OSError, with an unknown part taken back, which is a power loss as well.
         """
         self.is_off = True
         while self.under_way.count:
             yield self.under_way.none
+        ordered = [disk for disk in disks if isinstance(disk, VolatileDisk)]
+        ordered += [disk for _, disk in sorted(self.disks.items()) if disk not in ordered]
         blocks = lost = 0
-        for name, disk in sorted(self.disks.items()):
+        for number, disk in enumerate(ordered):
             blocks += disk.history.pending // BLOCK
             # Blocks of the same number have different fates on different disks.
-            restored = disk.history.lose(seed ^ crc32(name.encode()))
+            restored = disk.history.lose(seed + number * _STRIDE)
             lost += len(restored)
             yield disk.restore(restored)
         return Lost(blocks=blocks, lost=lost)

@@ -91,6 +91,11 @@ def read(device: Device, block: int, count: int = 1) -> bytes:
         return bytes(view)
 
 
+def flush(device: Device) -> None:
+    """Have durable what was written. Raises OSError."""
+    os.fsync(device.fd)
+
+
 @contextmanager
 def _direct(device: Device) -> Iterator[int]:
     fd = os.open(device.path, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC)
