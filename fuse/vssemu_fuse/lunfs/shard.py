@@ -9,6 +9,7 @@ Raises VssError, and OSError of the pool.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, TypeVar
 
@@ -153,6 +154,7 @@ class Shard:
         for pair in pairs:
             if not self.chains.node(pair.source).valid:
                 raise BadState(f"{pair.source} has no data any more", item=pair.source)
+        begun = time.monotonic()
         own, others = [], []
         for source in dict.fromkeys(pair.source for pair in pairs):
             hold = self._holds.get(source)
@@ -160,9 +162,20 @@ class Shard:
                 others.append(hold)
             else:
                 own.append(self.chains.of(source).chain.hold(source, COMMIT_SECONDS))
-        taken = await self._run(take(own, others, lambda: self._insert(pairs, stores)))
+        ended: list[float] = []
+
+        def insert() -> None:
+            self._insert(pairs, stores)
+            ended.append(time.monotonic())
+
+        taken = await self._run(take(own, others, insert))
         if not taken:
             raise BadState("the writes were not held long enough", item=pairs[0].source)
+        _log.info(
+            "snapshots_taken",
+            targets=[pair.target for pair in pairs],
+            held_ms=round(1e3 * (ended[0] - begun), 2),
+        )
 
     def _store(self, pair: CopyPair) -> Disk:
         """Return the store that was prepared, perhaps by a predecessor of this process."""
