@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -12,26 +13,38 @@ from tests.rig.lunfs.lunfsrig import MIB, LunfsRig, running
 SCRATCH = Path("/tmp/vssemu-lunfs")
 
 
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """A directory on a disk, for images, sockets and logs; short, for names of sockets."""
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Make a directory on a disk during the block; short, for names of sockets."""
     SCRATCH.mkdir(exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=SCRATCH))
     yield made
     shutil.rmtree(made)
-    if not any(SCRATCH.iterdir()):
+    with suppress(OSError):
         SCRATCH.rmdir()
 
 
-@pytest.fixture
-def images(directory: Path) -> Path:
-    """A directory with two images of 64 MiB, all zero: `first` and `second`."""
+def make_images(directory: Path) -> Path:
+    """Make two images of 64 MiB, all zero: `first` and `second`; return their directory."""
     made = directory / "images"
     made.mkdir()
     for name in ("first", "second"):
         with (made / name).open("xb") as file:
             file.truncate(64 * MIB)
     return made
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A directory on a disk, for images, sockets and logs."""
+    with scratch() as made:
+        yield made
+
+
+@pytest.fixture
+def images(directory: Path) -> Path:
+    """A directory with the images `first` and `second`."""
+    return make_images(directory)
 
 
 @pytest.fixture
