@@ -174,7 +174,7 @@ class Context:
     def has_answers(self) -> bool:
         """Whether there may be answers; costs no system call."""
         ring = self._ring
-        return ring[2] != ring[3] or not self._is_known
+        return ring[2] != ring[3] or not self._is_known or bool(self._refused)
 
     def submit(self, requests: Sequence[Io]) -> int:
         """Submit requests, in one system call; return how many were taken, from the first.

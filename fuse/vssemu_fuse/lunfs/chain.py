@@ -221,7 +221,6 @@ class Chain:
         before.elder = node
         self._nodes[node.lun] = node
         self._views[node.lun] = SnapshotView(node, self._copier, self._scratch)
-        self._copier.generation += 1
 
     def _unlink(self, node: Node) -> None:
         assert node.younger is not None, "an origin is not taken out"
@@ -229,7 +228,6 @@ class Chain:
         if node.elder is not None:
             node.elder.younger = node.younger
         node.elder = None
-        self._copier.generation += 1
 
 
 def _left_alone(node: Node) -> Operation[None]:

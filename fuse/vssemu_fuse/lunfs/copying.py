@@ -62,8 +62,6 @@ class Copier:
         self._power = power
         self._settle = settle
         self.chunk_size = 0
-        self.generation = 0
-        """Counts what may make an elder lack an entry again: nodes that come, go or end."""
         self.is_unsure = False
         """Whether a store may still look valid on the disk that is not: nothing may go then."""
 
@@ -312,7 +310,6 @@ class Copier:
             except OSError as again:
                 _log.error("%s is invalid, and its store does not say so: %s", node.lun, again)
                 self.is_unsure = True
-        self.generation += 1
         gate, node.ending = node.ending, None
         assert gate is not None, "only who set the gate notes the end"
         gate.open()

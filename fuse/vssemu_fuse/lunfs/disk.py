@@ -20,7 +20,9 @@ class Disk(Protocol):
     they were done. Nothing but `zero`, `data_extents` and `refresh` raises at once.
     """
 
-    size: int
+    @property
+    def size(self) -> int:
+        """Bytes, as of the opening or the last `refresh`."""
 
     def read(self, rooms: Rooms, offset: int) -> Work[int]:
         """Fill the rooms, one after the other, with the bytes from `offset` on."""

@@ -19,17 +19,13 @@ _AT_ONCE: Final = 512
 def hand_down(copier: Copier, node: Node) -> Operation[None]:
     """Have the elders of an invalid node keep all that they see of it.
 
-    When it returns it is so, and stays so until the next yield of the caller. An elder that
-    has no room for it becomes invalid.
+    When it returns it is so, and stays so: what was handed to an elder that ends itself is seen
+    by yet elder ones there. An elder that has no room becomes invalid.
     """
-    while True:
-        generation = copier.generation
-        chunks = iter(list(node.table))
-        while part := list(islice(chunks, _AT_ONCE)):
-            while (gate := _missing(copier, node, part)) is not None:
-                yield gate
-        if generation == copier.generation:
-            return
+    chunks = iter(list(node.table))
+    while part := list(islice(chunks, _AT_ONCE)):
+        while (gate := _missing(copier, node, part)) is not None:
+            yield gate
 
 
 def _missing(copier: Copier, node: Node, chunks: list[int]) -> Gate | None:

@@ -12,7 +12,7 @@ from tests.rig.lunfs.ordeal import ORIGIN, Ordeal
 from vssemu.vss.identity import LunId
 
 FIRST, SECOND = LunId("snapshot0"), LunId("snapshot1")
-SEEDS = range(40)
+SEEDS = range(30)
 
 
 @contextmanager
@@ -31,9 +31,9 @@ def written(order: random.Random) -> Iterator[Ordeal]:
         ordeal.close()
 
 
-def _lose(ordeal: Ordeal, order: random.Random) -> None:
+def _lose(ordeal: Ordeal, order: random.Random, *, within: int = 60) -> None:
     """Lose power after some steps, and look at everything."""
-    for _ in range(order.randrange(60)):
+    for _ in range(order.randrange(within)):
         ordeal.step(order)
     ordeal.lose_power(order)
     ordeal.drain(order)
@@ -45,8 +45,12 @@ def test_a_snapshot_that_ends_is_never_believed(is_full: bool) -> None:
         order = random.Random(seed)
         with written(order) as ordeal:
             ordeal.fail(FIRST, failures=0 if is_full else 2)
-            ordeal.write(ORIGIN, 1, 2)
-            _lose(ordeal, order)
+            ordeal.write(ORIGIN, 1, 1)
+            while (node := ordeal.chain.node(FIRST)).valid and node.ending is None:
+                ordeal.step(order)
+            # This one wants no copy if the snapshot is invalid: but is it, on the disk?
+            ordeal.write(ORIGIN, 2, 1)
+            _lose(ordeal, order, within=12)
 
 
 def test_what_a_new_snapshot_keeps_for_an_elder_is_not_lost_with_it() -> None:
@@ -86,19 +90,19 @@ def large(order: random.Random) -> Iterator[Ordeal]:
 
 
 def test_the_end_of_a_torn_table_does_not_come_to_life() -> None:
-    for seed in SEEDS[:8]:
+    for seed in SEEDS[:16]:
         order = random.Random(seed)
         with large(order) as ordeal:
             ordeal.snapshot(ORIGIN)
             ordeal.drain(order)
             ordeal.settle(FIRST)
             ordeal.drain(order)
-            # One commit of entries in three areas, interrupted; then others over what it left.
+            # One commit of entries in three areas, interrupted; then one that fills the first.
             ordeal.write(ORIGIN, 0, 520)
-            for _ in range(order.randrange(4, 14)):
+            for _ in range(order.randrange(10, 40)):
                 ordeal.step(order)
             ordeal.lose_power(order)
-            ordeal.write(ORIGIN, 80, 520)
+            ordeal.write(ORIGIN, 300, 256)
             ordeal.drain(order)
             ordeal.kill(order)
             ordeal.drain(order)
