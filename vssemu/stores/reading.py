@@ -70,7 +70,7 @@ def read_header(fd: int, name: str) -> Header:
 
 
 def read_store(fd: int, name: str, *, origin_size: int | None = None) -> Store:
-    """Return header and table of a store; a million exceptions take some 100 ms.
+    """Return header and table of a store; a million exceptions take some tenths of a second.
 
     name: of the file, for errors. origin_size: bytes of the origin, when it is known.
     Raises InvalidArgument for what is no store or a damaged one, or not one of an origin of

@@ -66,6 +66,8 @@ def _read(fd: int, length: int, offset: int) -> bytes:
     while len(data) < length:
         more = os.pread(fd, length - len(data), offset + len(data))
         if not more:
-            raise OSError(errno.EIO, f"the file ends at {offset + len(data)}", f"/proc/self/fd/{fd}")
+            raise OSError(
+                errno.EIO, f"the file ends at {offset + len(data)}", f"/proc/self/fd/{fd}"
+            )
         data += more
     return data

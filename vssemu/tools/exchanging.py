@@ -70,10 +70,11 @@ def export_cow(
     name: str,
     as_json: bool,
 ) -> None:
-    """Write the snapshot SNAPSHOT as an exception store that the kernel's dm-snapshot takes.
+    """Write the snapshot SNAPSHOT as an exception store that a kernel can activate.
 
-    The store stands alone: it fits the bytes that the origin has at that moment. With --origin
-    they are written too, and hosts may go on writing; without, no host may have it attached.
+    That is dm-snapshot's persistent format. The store stands alone: it fits the bytes that the
+    origin has at that moment. With --origin they are written too, and hosts may go on writing;
+    without, no host may have the origin attached.
     """
     with ExitStack() as stack:
         client = stack.enter_context(Lab(name).array())
@@ -102,15 +103,16 @@ def export_cow(
 
 
 @click.command("import-cow")
-@click.option("--origin", required=True, type=_EXISTING)
-@click.option("--store", required=True, type=_EXISTING)
+@click.option("--origin", required=True, type=_EXISTING, help="An image, or a block device.")
+@click.option("--store", required=True, type=_EXISTING, help="The store that belongs to it.")
 @progress_option
 @name_option
 @json_option
 def import_cow(origin: Path, store: Path, shows_progress: bool, name: str, as_json: bool) -> None:
-    """Make a LUN of an image, and a snapshot of it out of an exception store of dm-snapshot.
+    """Make a LUN of an image, and a snapshot of it out of its exception store.
 
-    Both are copied; no host sees the two LUNs yet. Prints their ids.
+    The store is in dm-snapshot's persistent format, as a kernel or export-cow wrote it. Both
+    files are copied; no host sees the two LUNs yet. Prints their ids.
     """
     with ExitStack() as stack:
         client = stack.enter_context(Lab(name).array())
