@@ -163,6 +163,11 @@ def test_a_shard_comes_back_with_its_pool_although_nobody_calls_it(directory: Pa
                 assert os.pread(seen, 3, 0) == b"old"
                 assert os.pread(device.fd, 3, 0) == b"new"
             os.close(seen)
+            # Told to end while a device is bound: it ends in order, and its users get errors.
+            rig.stop()
+            assert rig.facts()["last_status"] == 0
+            with rig.guarded(), pytest.raises(OSError, match="Input/output error"):
+                os.pread(device.fd, 4096, 32 * MIB)
 
 
 def test_writes_go_on_when_a_hold_ends_and_nothing_else_happens(directory: Path) -> None:
