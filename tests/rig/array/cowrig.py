@@ -8,8 +8,7 @@ from pathlib import Path
 
 import trio
 
-from tests.rig.lunfs.lunfsrig import BLOCK, MIB, LunfsRig, xfs_pool
-from tests.rig.lunfs.lunfsrig import running as shards_running
+from tests.rig.lunfs.lunfsrig import BLOCK, MIB, LunfsRig
 from vssemu.array.engines.cow import CowEngine
 from vssemu.array.naming import mint_lun_id
 from vssemu.vss.array import LunKind
@@ -79,16 +78,15 @@ class CowBench:
 
 
 @asynccontextmanager
-async def benched(directory: Path) -> AsyncIterator[CowBench]:
-    """Run shards and an engine during the block."""
-    with xfs_pool(directory, 1024 * MIB) as luns, shards_running(directory, shards=2) as rig:
-        engine = CowEngine(luns, directory)
-        try:
-            await engine.open()
-            yield CowBench(rig, luns, engine)
-        finally:
-            with trio.CancelScope(shield=True):
-                await engine.aclose()
+async def benched(rig: LunfsRig, luns: Path) -> AsyncIterator[CowBench]:
+    """Open an engine over shards during the block."""
+    engine = CowEngine(luns, rig.directory)
+    try:
+        await engine.open()
+        yield CowBench(rig, luns, engine)
+    finally:
+        with trio.CancelScope(shield=True):
+            await engine.aclose()
 
 
 class Numbered:

@@ -7,15 +7,18 @@ on cow.
 import hashlib
 import os
 import random
+import shutil
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 import trio
 
-from tests.rig.array.arrayrig import BLOCK, MIB, ONE, ArrayProcess, connected
+from tests.rig.array.arrayrig import BLOCK, MIB, ONE, SCRATCH, ArrayProcess, connected
 from tests.rig.array.cowrig import CowBench, Numbered, benched, opened_directory
 from tests.rig.array.test_array_plex import (  # noqa: F401
     test_a_committed_plex_is_completed_after_a_kill,
@@ -23,12 +26,9 @@ from tests.rig.array.test_array_plex import (  # noqa: F401
 from tests.rig.array.test_array_pool_full import (  # noqa: F401
     test_a_restart_finishes_an_end_that_had_begun,
 )
-from tests.rig.array.test_array_restarts import (  # noqa: F401
-    test_bound_luns_keep_one_pool_and_go_on_through_a_kill,
-)
 from tests.rig.lunfs.fioverify import verifying
+from tests.rig.lunfs.lunfsrig import LunfsRig, xfs_pool
 from tests.rig.lunfs.lunfsrig import running as shards_running
-from tests.rig.lunfs.lunfsrig import xfs_pool
 from vssemu.api import array as api
 from vssemu.api import shard as shard_api
 from vssemu.array.engines import cow_commit, cow_shards
@@ -45,13 +45,38 @@ def engine() -> str:
     return "cow"
 
 
+@pytest.fixture(scope="module")
+def shards() -> Iterator[tuple[LunfsRig, Path]]:
+    """Two shards and a pool's directory of LUNs, for all tests of the module."""
+    made = SCRATCH / uuid4().hex[:8]
+    made.mkdir(parents=True)
+    try:
+        with xfs_pool(made, 1024 * MIB) as luns, shards_running(made, shards=2) as rig:
+            yield rig, luns
+    finally:
+        shutil.rmtree(made)
+
+
 @pytest.fixture
-async def bench(directory: Path) -> AsyncIterator[CowBench]:
-    async with benched(directory) as made:
+async def bench(shards: tuple[LunfsRig, Path]) -> AsyncIterator[CowBench]:
+    """An engine over them; nothing is left of its LUNs."""
+    async with benched(*shards) as made:
         yield made
+        await made.engine.remove_unknown(set())
+        assert os.listdir(made.luns) == []
 
 
-async def test_a_set_over_shards_is_one_instant_of_raw_luns(bench: CowBench) -> None:
+async def test_a_set_over_shards_is_one_instant_of_raw_luns(
+    bench: CowBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = cow_commit.Line.ask_once
+
+    def ask_late(line: cow_commit.Line, *what: Any) -> Any:
+        # Long enough for writes to go between the shards, if they could.
+        time.sleep(0.02)
+        return ask(line, *what)
+
+    monkeypatch.setattr(cow_commit.Line, "ask_once", ask_late)
     first, second = await bench.lun(), await bench.lun()
     assert bench.shard_of(first) != bench.shard_of(second)
     writer = Numbered(
@@ -61,7 +86,7 @@ async def test_a_set_over_shards_is_one_instant_of_raw_luns(bench: CowBench) -> 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.to_thread.run_sync, writer.run)
         try:
-            for _ in range(12):
+            for _ in range(8):
                 before = writer.count
                 copies = await bench.copy(first, second)
                 seen.append(
