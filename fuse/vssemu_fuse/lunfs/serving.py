@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 import structlog
 
@@ -22,6 +24,9 @@ from vssemu_fuse.lunfs.keeping import Link
 from vssemu_fuse.lunfs.names import Names
 from vssemu_fuse.lunfs.turns import Turns
 from vssemu_fuse.lunfs.work import Worker
+
+PRIORITY: Final = -15
+"""Niceness: as a disk, it is not to wait for a processor behind those who wait for it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -54,12 +59,13 @@ class DataPath:
 def prepare_process() -> None:
     """Make this a process that may serve block devices; before any thread starts.
 
-    It then never waits for memory that is to be had by writing to what it serves. What the
-    kernel refuses is a line in the log.
+    It then never waits for memory that is to be had by writing to what it serves, nor for a
+    processor behind others. What the kernel refuses is a line in the log.
     """
     for what, change in (
         ("io_flusher", memory.set_io_flusher),
         ("memory_lock", memory.lock_all),
+        ("priority", partial(os.setpriority, os.PRIO_PROCESS, 0, PRIORITY)),
     ):
         try:
             change()
