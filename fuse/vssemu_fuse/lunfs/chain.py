@@ -103,8 +103,9 @@ class Chain:
     def load(self, snapshots: Sequence[tuple[LunId, Disk, int]]) -> Operation[None]:
         """Take over the snapshots that are recorded: (LUN, store, size), eldest first.
 
-        For a chain without snapshots that nobody uses yet. Raises OSError for a store that
-        cannot be read; the chain is of no use then.
+        For a chain without snapshots that nobody uses yet. A snapshot whose store is damaged
+        or cannot be read is invalid from now on, and so are its elders. Raises OSError for the
+        image.
         """
         for lun, store, size in snapshots:
             self._link(Node(lun, store, size), self._origin)
@@ -115,8 +116,15 @@ class Chain:
         self._copier.is_unsure = False
         self._origin.disk.refresh()
         self.refresh()
-        for lun in self.luns[:-1]:
-            yield from loading.load(self._nodes[lun], self.chunk_size)
+        is_lost = False
+        for lun in self.luns[-2::-1]:
+            node = self._nodes[lun]
+            is_known = yield from loading.load(node, self.chunk_size)
+            if is_known and not is_lost:
+                continue
+            # Nobody knows what its elders saw there, and what is written now it does not get.
+            is_lost = node.valid = True
+            yield from self._copier.end(node)
 
     def refresh(self) -> None:
         """Take over the size of an image that has grown. Raises OSError."""
