@@ -86,8 +86,14 @@ class Chains:
         return number == self.number
 
     def _settled_in(self, directory: Path, found: Record) -> Record:
-        """Have a chain be this shard's for good."""
+        """Have a chain be this shard's for good, and its record safe from a loss of power.
+
+        What is copied from now on may be in the store of a snapshot that only the record of a
+        predecessor names; were that lost, so were the elders of the snapshot.
+        """
         if found.shard == self.number:
+            if (directory / record.NEXT).exists():
+                record.sync(directory)
             return found
         written = record.write(directory, msgspec.structs.replace(found, shard=self.number))
         record.sync(directory)
