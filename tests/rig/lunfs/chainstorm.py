@@ -150,17 +150,21 @@ class Storm:
     def _drain(self, is_over: Callable[[], object]) -> None:
         """Go on until something is so; what cannot come about any more is a hang."""
         while not is_over():
-            assert self.scheduler.step() or is_over(), (
-                f"hangs: {[(r.kind, r.lun.name, r.first, r.count) for r in self._requests.values()]}"
-            )
+            if not self.scheduler.step():
+                self.scheduler.finish()
+                assert is_over(), f"hangs: {self._open_requests()}"
+
+    def _open_requests(self) -> list[tuple[object, ...]]:
+        return [(r.kind, r.lun.name, r.first, r.count) for r in self._requests.values()]
 
     def quiet(self) -> None:
         """Let everything end, holds first."""
-        while self._holds or self.scheduler.step():
+        self.scheduler.finish()
+        while self._holds:
             for hold in list(self._holds):
                 self._release(hold)
-        open_ones = [(r.kind, r.lun.name, r.first, r.count) for r in self._requests.values()]
-        assert not open_ones, f"never answered: {open_ones}"
+            self.scheduler.finish()
+        assert not self._requests, f"never answered: {self._open_requests()}"
         assert not self._removing, f"never removed: {self._removing}"
         assert self.worker.idle
 
@@ -283,8 +287,8 @@ class Storm:
             try:
                 self.chain.insert(name, store, source.name)
             except OSError as error:
-                assert error.errno == errno.EIO, error
-                assert self._may_fail(source)
+                if error.errno != errno.EIO or not self._may_fail(source):
+                    raise
                 self._release(hold[0])
                 self._unlink(name)
                 return

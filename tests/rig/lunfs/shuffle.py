@@ -8,7 +8,6 @@ between any two steps. What the disks do is real; only when is chosen, and by a 
 import heapq
 import itertools
 import random
-import select
 from collections.abc import Iterator
 from typing import Any
 
@@ -61,20 +60,22 @@ class Scheduler:
             pass
 
     def step(self) -> bool:
-        """Let one that waits go on, if there is one, and do what follows from it."""
+        """Let one that waits go on, and do what follows from it; tell whether there was any.
+
+        Requests that went at once may be under way still, for ever true to a real disk.
+        """
         self.settle()
         if not self._waiting:
-            return not self._is_over()
+            return False
         self._steps += 1
         heapq.heappop(self._waiting)[2].open()
         self.settle()
         return True
 
-    def _is_over(self) -> bool:
-        """Tell whether nothing is to come any more, after a moment for bare requests."""
-        poll = select.poll()
-        poll.register(self.worker.fileno(), select.POLLIN)
-        return not poll.poll(20)
+    def finish(self) -> None:
+        """Go on until nothing waits here and nothing is under way."""
+        while self.step() or self.worker.turn() or self.worker._context.under_way:
+            pass
 
 
 _DELAYS = (2, 2, 2, 10, 60)
