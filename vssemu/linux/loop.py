@@ -40,6 +40,8 @@ _CONFIGURE: Final = 0x4C0A
 _CTL_ADD: Final = 0x4C80
 _CTL_REMOVE: Final = 0x4C81
 _CTL_GET_FREE: Final = 0x4C82
+_SERVER_ENDED: Final = frozenset({errno.ECONNABORTED, errno.ENOTCONN})
+"""What the file system of a backing file answers when nobody serves it any more (FUSE)."""
 
 
 class LoopFlag(enum.IntFlag):
@@ -303,7 +305,8 @@ def bindings_of(
     files: device and inode of each, as in `st_dev` and `st_ino`. open_device: opens a loop
     device by number, read-only; pass another one where /dev lacks nodes
     (`devices.open_by_number` needs none).
-    Every bound device is opened for a moment. Devices that go meanwhile are left out.
+    Every bound device is opened for a moment. Devices that go meanwhile are left out, and
+    those over files whose server was ended: they are good for nothing any more.
     Raises OSError when a bound device cannot be opened: an unseen binding might be this
     file's, and a second one would put two live file systems on it.
     """
@@ -318,7 +321,7 @@ def bindings_of(
         try:
             seen = status(fd)
         except OSError as error:
-            if error.errno != errno.ENXIO:
+            if error.errno not in {errno.ENXIO, *_SERVER_ENDED}:
                 raise
             continue
         finally:

@@ -9,10 +9,14 @@ Source: fs/super.c, get_tree_bdev and freeze_super.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from typing import Final
 
 from vssemu.linux import filesystems, freeze, loop, mount
+
+_FREEZABLE: Final = ("ext4", "xfs", "btrfs")
 
 
 def thaw_device(number: int) -> bool:
@@ -22,19 +26,34 @@ def thaw_device(number: int) -> bool:
     with that mount, and its device with it.
     Raises OSError when the device holds no file system known here, or cannot be mounted.
     """
+    tree = _mounted_as_any(number, _kinds(number))
+    try:
+        return _thaw(tree)
+    finally:
+        os.close(tree)
+
+
+def _kinds(number: int) -> tuple[str, ...]:
+    """Return what the file system on a device may be."""
     device = loop.open_device(number)
     try:
         facts = filesystems.probe(device)
+    except OSError:
+        # What is below has failed for good; to find a file system that lives nothing is read.
+        return _FREEZABLE
     finally:
         os.close(device)
     if facts is None:
         text = "holds no file system known here"
         raise OSError(errno.EINVAL, text, str(loop.node(number)))
-    tree = _mounted(number, facts.kind.value)
-    try:
-        return _thaw(tree)
-    finally:
-        os.close(tree)
+    return (facts.kind.value,)
+
+
+def _mounted_as_any(number: int, kinds: tuple[str, ...]) -> int:
+    for kind in kinds[:-1]:
+        with contextlib.suppress(OSError):
+            return _mounted(number, kind)
+    return _mounted(number, kinds[-1])
 
 
 def _mounted(number: int, kind: str) -> int:

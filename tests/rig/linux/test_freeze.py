@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.rig.linux.conftest import Image, bind
-from vssemu.linux import filesystems, freeze, loop, mount
+from vssemu.linux import filesystems, freeze, loop, mount, unmounted
 
 
 @pytest.fixture
@@ -107,3 +107,15 @@ def test_tmpfs_cannot_be_frozen(scratch: Path) -> None:
     finally:
         os.close(fd)
         mount.unmount(scratch)
+
+
+def test_a_freeze_ends_although_nothing_can_be_read_of_the_device_any_more(
+    mounted: Path, directory: int, device: Any, image: Image
+) -> None:
+    """As when the server of its backing file was ended."""
+    freeze.freeze(directory)
+    os.ftruncate(image.fd, 0)
+    with pytest.raises(OSError, match="Input/output"):
+        filesystems.probe(device.fd)
+    assert unmounted.thaw_device(device.number)
+    assert not unmounted.thaw_device(device.number)
