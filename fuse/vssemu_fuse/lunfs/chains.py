@@ -36,6 +36,7 @@ class Chains:
         self.names = names
         self.setting = setting
         self._pool: int | None = None
+        self._loaded_for: int | None = None
         self._chains: dict[LunId, ServedChain] = {}
 
     @property
@@ -62,8 +63,11 @@ class Chains:
             self._pool = directory
             self.setting.directory = Path(f"/proc/self/fd/{directory}")
             self.setting.fittings.open(self.setting.directory)
-        self.load(shards)
-        return self._pool == directory
+            self.load(shards)
+            return True
+        if shards not in {None, self._loaded_for}:
+            self.load(shards)
+        return False
 
     def load(self, shards: int | None = None) -> None:
         """Serve the chains of this number that the pool has; nothing else is done meanwhile.
@@ -71,6 +75,7 @@ class Chains:
         shards: how many there are: a number beyond is taken modulo. Raises OSError when the
         pool cannot be read; a chain that cannot be is left out.
         """
+        self._loaded_for = shards
         for directory in sorted(self.setting.directory.iterdir()):
             if LunId(directory.name) in self._chains:
                 continue
