@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ class Storm:
         ]
         failures: list[Any] = []
         self.worker.start(self.chain.load(stores), failures.append)
-        self._drain(lambda: failures)
+        self._drain(partial(bool, failures))
         if isinstance(failures[0], OSError):
             raise failures[0]
 
@@ -388,7 +389,7 @@ class Storm:
             room = aligned(lun.history.blocks * BLOCK)
             results: list[Any] = []
             self.worker.run(self.chain.view(name).read(room, 0), results.append)
-            self._drain(lambda results=results: results)
+            self._drain(partial(bool, results))
             if isinstance(results[0], OSError):
                 self.wrong.append(f"end: {name}: {results[0]!r}")
                 continue
