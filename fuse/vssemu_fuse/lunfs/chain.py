@@ -26,7 +26,7 @@ from vssemu_fuse.lunfs.holding import Hold
 from vssemu_fuse.lunfs.nodes import Node
 from vssemu_fuse.lunfs.origins import OriginView
 from vssemu_fuse.lunfs.snapshots import SnapshotView
-from vssemu_fuse.lunfs.work import Gate, Operation, Worker
+from vssemu_fuse.lunfs.work import Gate, Operation, Tally, Worker
 
 prepare_store = loading.write_header
 """Make a file of zeroes, as long as the store may become, an empty store; durably."""
@@ -56,6 +56,10 @@ class Chain:
         self._origin = Node(lun, image, image.size)
         self._nodes: dict[LunId, Node] = {lun: self._origin}
         self._scratch = scratch
+        self.endings = Tally()
+        """Removals that are under way."""
+        self._is_reloading = False
+        self._reloaded = Gate()
         origin = OriginView(self._origin, self._copier)
         self._views: dict[LunId, OriginView | SnapshotView] = {lun: origin}
         self.chunk_size = chunk_size
@@ -112,7 +116,20 @@ class Chain:
         yield from self.reload()
 
     def reload(self) -> Operation[None]:
-        """Forget all and read it from the files again; nothing may be under way."""
+        """Forget all and read it from the files again; nothing may be under way but removals.
+
+        Those that have begun are waited for, others wait.
+        """
+        self._is_reloading = True
+        try:
+            while self.endings.count:
+                yield self.endings.none
+            yield from self._reload()
+        finally:
+            self._is_reloading = False
+            self._reloaded.open()
+
+    def _reload(self) -> Operation[None]:
         self._copier.is_unsure = False
         self._origin.disk.refresh()
         self.refresh()
@@ -156,6 +173,22 @@ class Chain:
         then its files may go. One that is not there is no error. Raises OSError when what its
         elders need cannot be written, nor that they lack it.
         """
+        yield from self._ending(self._remove(lun))
+
+    def empty(self, lun: LunId) -> Operation[None]:
+        """Make a snapshot invalid and free its bytes; else as `remove`, but it stays."""
+        yield from self._ending(self._empty(lun))
+
+    def _ending(self, operation: Operation[None]) -> Operation[None]:
+        while self._is_reloading:
+            yield self._reloaded
+        self.endings.count += 1
+        try:
+            yield from operation
+        finally:
+            self.endings.left()
+
+    def _remove(self, lun: LunId) -> Operation[None]:
         node = self._nodes.get(lun)
         if node is None:
             return
@@ -171,8 +204,7 @@ class Chain:
         yield from _left_alone(node)
         node.disk.close()
 
-    def empty(self, lun: LunId) -> Operation[None]:
-        """Make a snapshot invalid and free its bytes; else as `remove`, but it stays."""
+    def _empty(self, lun: LunId) -> Operation[None]:
         node = self._nodes[lun]
         yield from self._copier.end(node)
         yield from hand_down(self._copier, node)

@@ -76,12 +76,11 @@ class Supply:
         try:
             self.losses += 1
             self.is_off = self._power.is_off = True
-            nodes = nodes_of(chain)
-            for hold in [hold for node in nodes for hold in node.holds]:
+            for hold in [hold for node in nodes_of(chain) for hold in node.holds]:
                 hold.release()
-            yield from self._quiet(nodes)
+            yield from self._quiet(chain)
             # The origin first: what becomes of it is not moved by snapshots that come and go.
-            disks = [node.disk for node in reversed(nodes)]
+            disks = [node.disk for node in reversed(nodes_of(chain))]
             return (yield from self._power.lose(seed, disks))
         finally:
             self._end_change()
@@ -102,11 +101,13 @@ class Supply:
         finally:
             self._end_change()
 
-    def _quiet(self, nodes: list[Node]) -> Operation[None]:
+    def _quiet(self, chain: Chain) -> Operation[None]:
         """Wait until nothing is under way at a chain whose disks fail."""
         while self.requests.count:
             yield self.requests.none
-        for node in nodes:
+        while chain.endings.count:
+            yield chain.endings.none
+        for node in nodes_of(chain):
             while node.is_committing:
                 yield node.committed
             while node.reads.count:

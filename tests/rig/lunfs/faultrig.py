@@ -72,7 +72,11 @@ def fault_rig(directory: Path, size: int = 1 << 30) -> Iterator[FaultRig]:
     """Run a shard over a pool of its own during the block."""
     with xfs_pool(directory, size) as pool, running(directory) as rig:
         rig.serve(pool)
-        yield FaultRig(rig, pool)
+        try:
+            yield FaultRig(rig, pool)
+        except BaseException:
+            print(rig.log()[-5000:])
+            raise
 
 
 def write(device: Device, block: int, data: bytes) -> None:
