@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -22,6 +23,9 @@ from vssemu.array.engines.files import opened, sync_directory
 from vssemu.vss.engine import CopyPair
 from vssemu.vss.errors import Fail
 from vssemu.vss.identity import LunId
+
+NEAR: Final = 128 << 10
+"""Bytes between two ranges that are read too, rather than asked for by two requests."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,8 +92,8 @@ class Exchange:
                 origin=self._files.path(still.target),
                 size=facts.size,
                 chunk_size=facts.chunk_size,
-                changed=list(joined(_in_units(changed, facts.chunk_size), facts.size)),
-                data=list(joined(data, facts.size)),
+                changed=list(_closed(joined(_in_units(changed, facts.chunk_size), facts.size))),
+                data=list(_closed(joined(data, facts.size))),
             )
             for name in (lun, still.target):
                 await self._full.refuse_lost(shard, name)
@@ -135,3 +139,17 @@ def _in_units(ranges: Iterable[Range], unit: int) -> Iterator[Range]:
     for offset, length in ranges:
         start = offset // unit * unit
         yield start, -(-(offset + length) // unit) * unit - start
+
+
+def _closed(ranges: Iterable[Range]) -> Iterator[Range]:
+    """Yield ranges in order, with those that follow closely made one: a request costs more."""
+    begin = end = -1
+    for offset, length in ranges:
+        if begin < 0:
+            begin = offset
+        elif offset - end > NEAR:
+            yield begin, end - begin
+            begin = offset
+        end = offset + length
+    if begin >= 0:
+        yield begin, end - begin
