@@ -216,11 +216,14 @@ async def test_shards_that_die_are_waited_for_and_those_that_hang_are_named(
     monkeypatch.setattr(cow_commit, "CALL_SECONDS", 0.5)
     hanging = bench.shard_of(second)
     ready, _ = await bench.prepare(first, second)
+    (unopened,) = await bench.copy(second)
     pid = bench.rig.pid(hanging)
     os.kill(pid, signal.SIGSTOP)
     try:
         with pytest.raises(Fail, match=f"shard {hanging} .* does not answer"):
             await bench.engine.usage(second)
+        with pytest.raises(Fail, match=f"shard {hanging} .* does not answer"):
+            await bench.engine.activate(unopened, writable=False)
         with pytest.raises(Fail, match=f"shard {hanging} .* did not take part"):
             await trio.to_thread.run_sync(bench.engine.commit, ready)
     finally:

@@ -22,6 +22,7 @@ import structlog
 import trio
 
 from vssemu.api import shard as api
+from vssemu.array.engines import cow_room
 from vssemu.array.engines.cow_commit import Instant, holding
 from vssemu.array.engines.cow_exchange import Exchange
 from vssemu.array.engines.cow_nodes import (
@@ -90,7 +91,7 @@ class CowEngine:
     async def activate(self, lun: LunId, *, writable: bool) -> Backing:
         """Open the LUN. A descriptor that writes is asked of the fabric, not kept here."""
         del writable
-        return await trio.to_thread.run_sync(self._files.backing, lun)
+        return await self._shards.of(lun).in_thread(self._files.backing, lun)
 
     async def deactivate(self, lun: LunId) -> None:
         """Close what is open of the LUN."""
@@ -201,7 +202,7 @@ class CowEngine:
             await shard.call(api.commit, [pair])
             await shard.call(api.settle, [name])
             shard.names.add(name)
-        return await trio.to_thread.run_sync(self._files.backing, name)
+        return await self._shards.of(name).in_thread(self._files.backing, name)
 
     async def discard_scratch(self, lun: LunId) -> None:
         """Remove the scratch clone, if there is one."""
@@ -232,21 +233,11 @@ class CowEngine:
 
     async def lost(self) -> Sequence[LunId]:
         """Return the LUNs whose data are gone, for their stores found no room."""
-        found = [name for shard in self._shards.all for name in await shard.call(api.invalid)]
-        return [name for name in found if name == owner_of(name)]
+        return [name for name in await cow_room.invalid(self._shards) if name == owner_of(name)]
 
     async def freed_at_once(self, luns: Collection[LunId]) -> Collection[LunId]:
         """Return those that are the eldest of their chains which have data."""
-        gone = {name for shard in self._shards.all for name in await shard.call(api.invalid)}
-        found: set[LunId] = set()
-        seen: set[LunId] = set()
-        for lun in luns:
-            if lun not in seen and (shard := self._shards.find(lun)) is not None:
-                chain = (await shard.call(api.facts, lun)).chain
-                seen.update(chain)
-                eldest = next(name for name in chain if name not in gone)
-                found.add(owner_of(eldest))
-        return found.intersection(luns)
+        return await cow_room.freed_at_once(self._shards, luns)
 
     async def delete(self, lun: LunId) -> None:
         """Remove the LUN and all that belongs to it, durably."""

@@ -19,7 +19,7 @@ import trio
 
 from vssemu.api import shard as api
 from vssemu.array.engines.cow_nodes import AT, BEFORE, NodeFiles, with_suffix
-from vssemu.array.engines.cow_shards import Shard, Shards
+from vssemu.array.engines.cow_shards import LONG_SECONDS, Shard, Shards
 from vssemu.array.engines.files import opened
 from vssemu.linux import fallocate
 from vssemu.vss.engine import CopyPair
@@ -154,7 +154,8 @@ class FullCopies:
         def copy() -> None:
             copy_ranges(*paths, ranges, trio.from_thread.check_cancelled)
 
-        await trio.to_thread.run_sync(copy, limiter=self._copying)
+        with self._shards.of(source).limited("the copying", LONG_SECONDS):
+            await trio.to_thread.run_sync(copy, limiter=self._copying, abandon_on_cancel=True)
 
 
 def joined(ranges: Iterable[Range], size: int | None = None) -> Iterator[Range]:

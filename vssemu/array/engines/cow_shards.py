@@ -9,7 +9,7 @@ not answer fails the call, by name, and nothing waits for it for ever.
 
 import errno
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
@@ -69,7 +69,7 @@ class Shard:
 
     async def open(self) -> None:
         """Have it serve the pool. Raises VssError."""
-        with self._limited("Mount", ANSWER_SECONDS):
+        with self.limited("Mount", ANSWER_SECONDS):
             connection = await self._connected()
         self._idle.append(connection)
 
@@ -83,16 +83,16 @@ class Shard:
 
     async def call(self, method: Method[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a method. Raises VssError; FileNotFoundError for a LUN that is not there."""
-        with self._limited(method.name, ANSWER_SECONDS), _missing():
+        with self.limited(method.name, ANSWER_SECONDS), _missing():
             return await self._patiently(method, *args, **kwargs)
 
     async def call_long(self, method: Method[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """As `call`, for what may take long while the shard lives; asked for again meanwhile."""
-        with self._limited(method.name, LONG_SECONDS), _missing():
+        with self.limited(method.name, LONG_SECONDS), _missing():
             while True:
                 with trio.move_on_after(SILENCE_SECONDS):
                     return await self._patiently(method, *args, **kwargs)
-                with self._limited(method.name, ANSWER_SECONDS):
+                with self.limited(method.name, ANSWER_SECONDS):
                     await self._patiently(api.invalid)
 
     async def _patiently(self, method: Method[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -165,6 +165,14 @@ class Shard:
             os.dup2(descriptor, self._mount, inheritable=False)
             os.close(descriptor)
 
+    async def in_thread(self, work: Callable[..., R], *args: object) -> R:
+        """Do what blocks as long as the shard does; it is left to itself after the limit.
+
+        Raises what it raises; Fail.
+        """
+        with self.limited("Open", ANSWER_SECONDS):
+            return await trio.to_thread.run_sync(work, *args, abandon_on_cancel=True)
+
     def connect(self, seconds: float) -> client.Client:
         """Return a blocking connection, each of whose calls may take so long. Raises OSError."""
         return client.connect(self._path, decode_error=decode_error, timeout=seconds)
@@ -174,7 +182,8 @@ class Shard:
         return f"shard {self.number} ({self._path})"
 
     @contextmanager
-    def _limited(self, what: str, seconds: float) -> Iterator[None]:
+    def limited(self, what: str, seconds: float) -> Iterator[None]:
+        """Have what is done with the shard in the block take no longer. Raises Fail."""
         try:
             with trio.fail_after(seconds):
                 yield

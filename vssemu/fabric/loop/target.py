@@ -28,7 +28,7 @@ from vssemu.fabric.loop.target_bindings import (
 from vssemu.linux.loop import LoopStatus, node
 from vssemu.linux.uevents import BlockMonitor
 from vssemu.vss.engine import Backing
-from vssemu.vss.errors import ObjectNotFound, VolumeInUse, VssError
+from vssemu.vss.errors import Fail, ObjectNotFound, VolumeInUse, VssError
 from vssemu.vss.identity import Initiator, LunId
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -37,6 +37,9 @@ GRACE_SECONDS: Final = 0.5
 """How long a device that nobody holds may take to free itself before it counts as stuck."""
 
 DRAIN_SECONDS: Final = 5.0
+OPEN_SECONDS: Final = 20.0
+"""How long a file system in user space may take to open a file."""
+
 _PAUSE: Final = 0.02
 
 
@@ -145,13 +148,22 @@ class LoopTarget:
         """Return a new descriptor of a LUN's file, read-only unless asked to write.
 
         Raises ObjectNotFound for a LUN that is not published to the host; VolumeInUse when
-        another binding of it is alive where it must not be; OSError.
+        another binding of it is alive where it must not be; Fail when its file is not opened in
+        time; OSError.
         """
         if lun not in self._published.get(initiator, ()):
             raise ObjectNotFound(f"no LUN {lun} is published to {initiator}", item=lun)
         for binding in await _bindings(self._files_of(lun)):
             await self._settle(initiator, lun, binding)
-        return await trio.to_thread.run_sync(_reopen, backing, writable)
+        with trio.move_on_after(OPEN_SECONDS):
+            return await trio.to_thread.run_sync(
+                _reopen, backing, writable, abandon_on_cancel=True
+            )
+        raise Fail(
+            f"LUN {lun} cannot be opened: who serves its file does not answer",
+            item=lun,
+            hint="see the log of the array's shards",
+        )
 
     async def reserve_device(self, initiator: Initiator) -> int:
         """Return the number of a free loop device that this host alone may use."""
