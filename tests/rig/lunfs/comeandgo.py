@@ -44,7 +44,7 @@ class ComeAndGo:
     """What is done to the snapshots of some origins of one shard.
 
     written: the histories of origins that a `StampLoad` writes; a set is taken of all of them at
-    once. others: further origins.
+    once. others: further origins. first: the numbers of its snapshots follow it.
     """
 
     def __init__(
@@ -56,11 +56,14 @@ class ComeAndGo:
         *,
         shard: int = 0,
         seed: int = 1,
+        first: int = 0x10000,
     ) -> None:
         self._rig, self._clock, self._shard = rig, clock, shard
         self._written, self._others = written, others
         self.chance = random.Random(seed)
-        self._numbers = iter(range(0x10000, 0xFFFFFF))
+        self._numbers = iter(range(first + 1, 1 << 40))
+        self.forgets = True
+        """Whether what came before the last snapshot is not asked for any more."""
         self.kept: list[Kept] = []
         self.taken = self.looks = self.removed = self.interrupted = 0
 
@@ -103,8 +106,9 @@ class ComeAndGo:
         stamped = [(h, view) for h, view in zip(self._written.values(), views, strict=False)]
         wrong = judge(stamped, cut).wrong if stamped else []
         assert not wrong, (targets, wrong[:5])
-        for history, _ in stamped:
-            history.forget(cut.asked)
+        if self.forgets:
+            for history, _ in stamped:
+                history.forget(cut.asked)
         self.kept += [
             Kept(pair.target, pair.source, digest(view))
             for pair, view in zip(pairs, views, strict=True)
