@@ -34,7 +34,6 @@ from tests.rig.lab.labrig import (
 from tests.rig.lab.requesting import outcome
 from tests.rig.lab.test_lab_flow import (  # noqa: F401 - they run here, on this module's lab
     test_a_broken_set_is_plain_disks_that_can_be_written_and_given_to_a_third_host,
-    test_a_persistent_set_survives_the_service_of_the_importer,
     test_a_set_that_is_not_transportable_comes_up_on_its_creator,
     test_a_set_travels_is_read_elsewhere_deleted_there_and_only_then_completed,
     test_two_volumes_are_copied_at_one_instant_and_travel_together,
