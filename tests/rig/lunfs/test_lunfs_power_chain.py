@@ -44,6 +44,8 @@ class Powered:
         self.stamp = 0
         self.snapshots: dict[str, bytes] = {}
         self.under_way = 0
+        self.removed: list[str] = []
+        self.ended: list[Any] = []
 
     def _stamped(self, count: int) -> tuple[int, int, memoryview]:
         first = self.chance.randrange(BLOCKS - count)
@@ -72,7 +74,7 @@ class Powered:
         self.possible = [{now[block * BLOCK]} for block in range(BLOCKS)]
 
     def snapshot(self) -> None:
-        name = f"snapshot{len(self.snapshots)}"
+        name = f"snapshot{len(self.snapshots) + len(self.removed)}"
         self.driver.snapshot(name, store=STORE)
         self.supply.plug_all(self.driver.chain, lambda node: node.lun)
         wait(self.driver.worker, self.driver.chain.settle(LunId(name)))
@@ -95,6 +97,21 @@ class Powered:
             self.driver.worker.run(self.view.write(room, first * BLOCK), done)
         for _ in range(self.chance.randrange(12)):
             self.driver.worker.turn()
+
+    def remove_under_way(self) -> None:
+        """Begin to remove a snapshot, whichever of it is done before the power goes."""
+        name = self.chance.choice(list(self.snapshots))
+        self.removed.append(name)
+        del self.snapshots[name]
+        self.driver.worker.run(self.driver.chain.remove(LunId(name)), self.ended.append)
+        for _ in range(self.chance.randrange(30)):
+            self.driver.worker.turn()
+
+    def remove_again(self) -> None:
+        """Remove what the power loss kept."""
+        assert len(self.ended) == len(self.removed), "a removal outlives the power"
+        for name in self.removed:
+            wait(self.driver.worker, self.driver.chain.remove(LunId(name)))
 
     def lose(self) -> int:
         lost = wait(
@@ -136,10 +153,14 @@ def test_power_losses_take_only_what_was_not_flushed(driver: Driver, seed: int) 
     for number in range(10):
         for _ in range(powered.chance.randrange(15)):
             powered.chance.choice([powered.write, powered.write, powered.zero, powered.flush])()
-        if number in {2, 5, 8}:
+        if number in {1, 3, 5, 7}:
             powered.snapshot()
         powered.leave_under_way()
+        if number in {4, 6, 8}:
+            powered.remove_under_way()
         lost += powered.lose()
+        powered.check()
+        powered.remove_again()
         powered.check()
     assert lost, "no power loss took anything"
 
