@@ -210,10 +210,11 @@ async def test_half_an_import_leaves_nothing(site: Site, large: tuple[Path, Path
 
 
 async def test_snapshot_that_an_export_left_goes_with_the_next_start(site: Site) -> None:
-    lun, copies = await family(site)
+    lun = (await site.lun(ONE)).id
+    _, (record,) = await site.one.copy(lun)
     shards = site.process.shards
     assert shards is not None
-    left = LunId(f"{copies[0]}.export")
+    left = LunId(f"{record.naa}.export")
     number = next(
         number for number in range(2) if lun in shards.call(number, shard_api.facts, lun).chain
     )
