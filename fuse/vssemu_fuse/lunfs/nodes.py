@@ -95,6 +95,7 @@ class Node:
     """
 
     __slots__ = (
+        "ahead",
         "block",
         "capacity",
         "chunks",
@@ -135,6 +136,7 @@ class Node:
         self.count = 0
         self.capacity = 0
         self.next_chunk = 0
+        self.ahead = 0
         self.block = bytes(BLOCK)
         self.is_settled = False
 
@@ -154,6 +156,7 @@ class Node:
         """Take the sizes in chunks over; for a snapshot, an empty store."""
         self.chunks = self.size // chunk_size
         if self.younger is not None:
+            self.ahead = 0
             self.capacity = capacity(self.disk.size, chunk_size)
             self.next_chunk = next_data_chunk(0, exceptions_per_area(chunk_size))
 
