@@ -14,6 +14,9 @@
 `FaultPoints` by its composition root and awaits `reach(NAME)` where it may be stopped; all
 names are in `names`. Nothing is armed in normal life, and then a point costs one look for a
 file that is not there.
+
+What goes wrong with the LUNs themselves is another thing: its words are in `luns`, the log of
+their writes in `writelog` and `replay`; `vssemu.api.lunfaults` is how it is asked for.
 """
 
 from vssemu.faults.names import POINTS
