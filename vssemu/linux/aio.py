@@ -145,7 +145,9 @@ class Context:
         handle = ctypes.c_ulong(0)
         # The call wants a pointer in its second place, like io_submit in its third.
         if self._submit(self._numbers["setup"], depth, ctypes.addressof(handle), 0) < 0:
-            raise libc.failure("io_setup")
+            detail = f"no room for {depth} requests: raise /proc/sys/fs/aio-max-nr"
+            is_full = ctypes.get_errno() == errno.EAGAIN
+            raise libc.failure("io_setup", detail=detail if is_full else "")
         return handle.value
 
     def __enter__(self) -> Self:

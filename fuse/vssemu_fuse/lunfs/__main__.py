@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,7 @@ import trio
 from vssemu.linux import fdstore
 from vssemu.linux.readiness import tell_ready
 from vssemu.stores.format import LARGEST_CHUNK, SMALLEST_CHUNK, check_chunk_size
+from vssemu.vss.errors import VssError
 from vssemu_fuse.lunfs.buffers import Scratch
 from vssemu_fuse.lunfs.chains import Chains
 from vssemu_fuse.lunfs.control import Control, serve_control
@@ -71,11 +72,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse_arguments(argv)
     configure_logs()
     prepare_process()
+    status = 1
     try:
-        return trio.run(_run, options)
-    except OSError as error:
-        logger.error("lunfs_failed", error=str(error), exc_info=error)
-        return 1
+        status = trio.run(_run, options)
+    except* (OSError, VssError) as errors:
+        for error in _leaves(errors):
+            logger.error("lunfs_failed", number=options.number, error=str(error))
+    return status
+
+
+def _leaves(errors: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def _run(options: argparse.Namespace) -> int:

@@ -9,11 +9,12 @@ import os
 import select
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
 
+from vssemu.linux import locks
 from vssemu.vss.errors import BadState, ObjectNotFound
 from vssemu.vss.identity import LunId
 from vssemu_fuse.lunfs import record
@@ -26,6 +27,10 @@ from vssemu_fuse.lunfs.work import Work
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+
+LOCK: Final = "../lunfs.lock"
+"""Seen from the directory of the LUNs' directories."""
 
 
 class Chains:
@@ -48,7 +53,7 @@ class Chains:
         """Serve the pool whose directory of LUNs is open; takes the descriptor over.
 
         Returns False, and closes it, if it is served already. Raises BadState when another
-        one is; OSError.
+        one is, or when another lunfs of this number serves it; OSError.
         """
         if self._pool is not None:
             is_same = os.path.samestat(os.fstat(self._pool), os.fstat(directory))
@@ -60,6 +65,11 @@ class Chains:
                     hint="start one lunfs for each pool",
                 )
         else:
+            try:
+                self._lock(directory)
+            except BaseException:
+                os.close(directory)
+                raise
             self._pool = directory
             self.setting.directory = Path(f"/proc/self/fd/{directory}")
             self.setting.fittings.open(self.setting.directory)
@@ -68,6 +78,22 @@ class Chains:
         if shards not in {None, self._loaded_for}:
             self.load(shards)
         return False
+
+    def _lock(self, directory: int) -> None:
+        """Be the only shard of this number in the pool, to the end of this process.
+
+        A byte of a file beside the directory is locked: two that write one chain destroy it.
+        Raises BadState, OSError.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        lock = os.open(LOCK, flags, 0o600, dir_fd=directory)
+        if not locks.try_lock_byte(lock, self.number):
+            os.close(lock)
+            raise BadState(
+                f"another lunfs with the number {self.number} serves this pool",
+                item=str(self.number),
+                hint="end it, or give this one another number",
+            )
 
     def load(self, shards: int | None = None) -> None:
         """Serve the chains of this number that the pool has; nothing else is done meanwhile.

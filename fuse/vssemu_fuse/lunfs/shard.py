@@ -16,8 +16,9 @@ from typing import Final, Protocol, TypeVar
 import structlog
 import trio
 
+from vssemu.stores.format import LARGEST_CHUNK, store_length
 from vssemu.vss.engine import CopyPair
-from vssemu.vss.errors import BadState
+from vssemu.vss.errors import BadState, InvalidArgument
 from vssemu.vss.identity import LunId
 from vssemu_fuse.lunfs import files, record
 from vssemu_fuse.lunfs.chains import Chains
@@ -32,6 +33,9 @@ _log = structlog.get_logger(__name__)
 
 COMMIT_SECONDS: Final = 5.0
 """How long the writes that were submitted before a commit may take."""
+
+LARGEST: Final = 1 << 62
+"""Bytes of a LUN at most; offsets of files are signed numbers of 64 bits."""
 
 T = TypeVar("T")
 
@@ -63,7 +67,15 @@ class Shard:
             return
         if not self.chains.is_serving:
             raise BadState(f"shard {self.chains.number} serves no pool yet", item=lun)
+        _check_name(lun)
+        _check_size(lun, size)
         directory = self._setting.directory / lun
+        if (directory / record.DURABLE).exists():
+            raise BadState(
+                f"{lun} is there already, and is not served",
+                item=lun,
+                hint="see the log of lunfs, which says why",
+            )
 
         def make() -> Record:
             files.make(directory, files.IMAGE, size)
@@ -115,6 +127,7 @@ class Shard:
                 item=lun,
                 hint="make a full copy (a plex) if it has to grow",
             )
+        _check_size(lun, size)
         await trio.to_thread.run_sync(files.extend, served.file(lun), size)
         served.chain.refresh()
         self._names.changed(lun)
@@ -123,13 +136,15 @@ class Shard:
 
     async def prepare(self, pairs: Sequence[CopyPair], limit: int | None) -> None:
         """Make stores."""
+        _check_pairs(pairs)
         for pair in pairs:
             served = self.chains.of(pair.source)
             if pair.target in self._prepared or self.chains.find(pair.target) is not None:
                 continue
             served.fix_chunk_size()
             length = served.full_store(pair.source)
-            length = length if limit is None else min(length, limit)
+            if limit is not None:
+                length = min(length, max(limit, store_length(1, served.chain.chunk_size)))
             directory = self._setting.directory / pair.target
             await trio.to_thread.run_sync(files.make, directory, files.STORE, length)
             store = served.open_store(pair.target)
@@ -138,6 +153,7 @@ class Shard:
 
     async def commit(self, pairs: Sequence[CopyPair]) -> list[int]:
         """Take snapshots at one instant."""
+        _check_pairs(pairs)
         missing = [pair for pair in pairs if self.chains.find(pair.target) is None]
         if len(missing) not in {0, len(pairs)}:
             raise BadState(
@@ -286,3 +302,28 @@ class Shard:
         if served.origin == lun:
             raise BadState(f"{lun} is no snapshot", item=lun)
         await self._run(served.chain.empty(lun))
+
+
+def _check_name(name: LunId) -> None:
+    """Raise InvalidArgument for what is not the name of a file in the pool."""
+    if not name or "/" in name or name.startswith("."):
+        raise InvalidArgument(f"{name!r} is not the name of a LUN", item=name)
+
+
+def _check_size(lun: LunId, size: int) -> None:
+    """Raise InvalidArgument for a size that no whole number of chunks makes."""
+    if not 0 < size <= LARGEST or size % LARGEST_CHUNK:
+        raise InvalidArgument(
+            f"LUN {lun} cannot have {size} bytes",
+            item=lun,
+            hint="give a multiple of 1 MiB, at most 4 EiB",
+        )
+
+
+def _check_pairs(pairs: Sequence[CopyPair]) -> None:
+    """Raise InvalidArgument unless every copy is another one, and has a name."""
+    targets = [pair.target for pair in pairs]
+    for target in targets:
+        _check_name(target)
+        if targets.count(target) > 1:
+            raise InvalidArgument(f"{target} is to be two copies", item=target)
