@@ -265,7 +265,10 @@ def _check_restore(stage: Stage, report: Report, copy: SnapshotProperties, backu
 def _judge(result: dict[str, Any], backup: Backup) -> None:
     """Raise Fail unless the restored data are those of the instant."""
     if result["differing"] or result["stray"]:
-        raise Fail(f"the restore differs: {result['differing'][:3]}, stray: {result['stray'][:3]}")
+        raise Fail(
+            f"the restore differs in {len(result['differing'])} files: {result['differing'][:3]}, "
+            f"stray: {result['stray'][:3]}"
+        )
     if result["integrity"] != "ok" or result["last_order"] != result["orders"]:
         raise Fail(f"the restored database is not sound: {result}")
     if not backup.order_before <= result["last_order"] <= backup.order_after + 1:
