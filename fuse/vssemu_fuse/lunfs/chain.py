@@ -36,7 +36,8 @@ class Chain:
     """A chain; at first an origin alone, which is served at once.
 
     chunk_size: bytes, 0 for one that has had no snapshot. power: entries are made safe from a
-    loss of power, else from a kill alone. settle: makes the record durable that names the
+    loss of power, else from a kill alone. gathers: the copies of many writers at a time go
+    together, for which some wait a little. settle: makes the record durable that names the
     snapshots; called before the first entry in the store of a new one; raises OSError.
     """
 
@@ -49,10 +50,11 @@ class Chain:
         *,
         chunk_size: int = 0,
         power: bool = True,
+        gathers: bool = False,
         settle: Callable[[], None] = lambda: None,
     ) -> None:
         self._worker = worker
-        self._copier = Copier(worker, scratch, power=power, settle=settle)
+        self._copier = Copier(worker, scratch, power=power, gathers=gathers, settle=settle)
         self._origin = Node(lun, image, image.size)
         self._nodes: dict[LunId, Node] = {lun: self._origin}
         self._scratch = scratch

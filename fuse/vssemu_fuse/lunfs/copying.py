@@ -26,7 +26,9 @@ import contextlib
 import errno
 import logging
 import os
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from vssemu.stores.format import (
@@ -47,6 +49,9 @@ MOST_ENTRIES: Final = 512
 
 TABLE_BLOCKS: Final = 4
 
+MOST_PATIENCE: Final = 0.01
+"""Seconds that a commit waits for more at most."""
+
 AHEAD: Final = 1 << 20
 """Bytes of a store that are zeroed before they are used, at most."""
 
@@ -57,16 +62,24 @@ LARGEST_AHEAD: Final = 16 << 10
 class Copier:
     """Makes the entries of all nodes of a chain.
 
+    gathers: a commit waits a little for what the one before let go on.
     settle: called before the first commit of a node; has the chain's record durable.
     Raises OSError, which ends the node.
     """
 
     def __init__(
-        self, worker: Worker, scratch: Scratch, *, power: bool, settle: Callable[[], None]
+        self,
+        worker: Worker,
+        scratch: Scratch,
+        *,
+        power: bool,
+        gathers: bool,
+        settle: Callable[[], None],
     ) -> None:
         self._worker = worker
         self._scratch = scratch
         self._power = power
+        self._gathers = gathers
         self._settle = settle
         self.chunk_size = 0
         self.is_unsure = False
@@ -106,6 +119,8 @@ class Copier:
         wanted.ticket.left += 1
         node.pending[wanted.chunk] = wanted.ticket
         node.gathered.append(wanted)
+        if len(node.gathered) == node.expected:
+            node.enough.open()
         if not node.is_committing:
             node.is_committing = True
             self._worker.soon(lambda: self._worker.start(self._commits(node), _raise))
@@ -115,11 +130,15 @@ class Copier:
     def _commits(self, node: Node) -> Operation[None]:
         """Commit until nothing is wanted."""
         while node.gathered:
+            if len(node.gathered) < node.expected and time.monotonic() < node.patience:
+                self._worker.at(node.patience, partial(_end_patience, node))
+                yield node.enough
+            node.expected = 0
             room = self._scratch.take()
             if room is None:
                 yield self._scratch.returned
                 continue
-            batch = self._batch(node)
+            batch, begin = self._batch(node), time.monotonic()
             try:
                 done = yield from self._commit(node, batch, room)
             except OSError as error:
@@ -129,13 +148,27 @@ class Copier:
             else:
                 self._scratch.give(room)
                 node.gathered.extendleft(reversed(batch[done:]))
+                if self._gathers:
+                    self._expect(node, done, time.monotonic() - begin)
         node.is_committing = False
         node.committed.open()
 
+    def _expect(self, node: Node, done: int, seconds: float) -> None:
+        """Have the next commit wait for as many more as this one let go on, for a while.
+
+        Else those who wait fall apart into two halves, which commit in turns, each half the
+        time idle. It pays to wait while that takes less than a commit.
+        """
+        node.expected = min(done + len(node.gathered), self._most())
+        node.patience = time.monotonic() + min(seconds / 2, MOST_PATIENCE)
+
     def _batch(self, node: Node) -> list[Wanted]:
+        return [node.gathered.popleft() for _ in range(min(len(node.gathered), self._most()))]
+
+    def _most(self) -> int:
+        """Return how many entries a commit can make."""
         rooms = (self._scratch.size - TABLE_BLOCKS * BLOCK) // self.chunk_size
-        most = min(len(node.gathered), rooms, MOST_ENTRIES)
-        return [node.gathered.popleft() for _ in range(most)]
+        return min(rooms, MOST_ENTRIES)
 
     def _commit(self, node: Node, batch: list[Wanted], room: memoryview) -> Operation[int]:
         """Make as many entries as there is room for; return their number, not 0."""
@@ -346,6 +379,11 @@ _LOOK: Final = 16
 
 def _is_zero(chunk: memoryview) -> bool:
     return not any(chunk[::BLOCK]) and chunk.tobytes().count(0) == len(chunk)
+
+
+def _end_patience(node: Node) -> None:
+    if time.monotonic() >= node.patience:
+        node.enough.open()
 
 
 def _as_well(work: Work[int]) -> Operation[None]:

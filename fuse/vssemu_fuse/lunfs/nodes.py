@@ -90,6 +90,8 @@ class Node:
     disk: image or store. table: own entries, chunk → chunk of the store, only such as may be
     seen. ending: the gate to wait at while the snapshot is being made invalid.
     pending: chunks whose entries are being made. gathered: those of the next commit.
+    expected: so many are wanted in the next commit, which waits for them until `patience`, a
+    time of the monotonic clock. ahead: bytes of the store up to which it was written once.
     through: reads of other nodes' views that are under way at this one's bytes.
     writes, reads: under way at the node's own view. holds: what keeps its writes back.
     """
@@ -104,12 +106,15 @@ class Node:
         "disk",
         "elder",
         "ending",
+        "enough",
+        "expected",
         "gathered",
         "holds",
         "is_committing",
         "is_settled",
         "lun",
         "next_chunk",
+        "patience",
         "pending",
         "reads",
         "released",
@@ -142,6 +147,9 @@ class Node:
 
         self.pending: dict[int, Ticket] = {}
         self.gathered: deque[Wanted] = deque()
+        self.enough = Gate()
+        self.expected = 0
+        self.patience = 0.0
         self.is_committing = False
         self.committed = Gate()
 

@@ -102,6 +102,8 @@ class ServedChain:
             self._disk(self.directory / files.IMAGE),
             chunk_size=recorded.chunk_size,
             power=setting.power,
+            # Without flushes a commit is over so soon that waiting does not pay.
+            gathers=setting.power,
             settle=partial(record.sync, self.directory),
         )
 
