@@ -137,6 +137,8 @@ def test_a_stuck_request_is_stuck_again_after_a_kill(rig: FaultRig) -> None:
         rig.fault(lun, LunFaultKind.STUCK, "0-7", times=1)
         started = Started([lambda: write(device, 0, NEW)])
         wait_until(lambda: rig.standing(lun) == 1, "the request is stuck")
+        # What is kept is written anew while it stands.
+        rig.fault(lun, LunFaultKind.READ_ERROR, "80-87")
         rig.rig.restart()
         wait_until(lambda: rig.standing(lun) == 1, "the request was sent again")
         assert started.results == []
