@@ -41,6 +41,13 @@ def directory() -> Iterator[Path]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def module_directory() -> Iterator[Path]:
+    """One for all tests of a module."""
+    with scratch() as made:
+        yield made
+
+
 @pytest.fixture
 def images(directory: Path) -> Path:
     """A directory with the images `first` and `second`."""
