@@ -80,7 +80,7 @@ def test_a_full_pool_as_its_hosts_see_it(small_lab: Rig) -> None:
     overwrite(file, 280 * MIB)
     with rig.backup(ONE) as creator:
         prepared(creator, context=PERSISTENT)
-        with pytest.raises(InsufficientStorage, match="bytes free|no room left"):
+        with pytest.raises(InsufficientStorage, match=r"bytes free|no room left"):
             creator.do_snapshot_set()
     assert states(rig) == [LunState.READY]
     rig.assert_writable(ONE)
