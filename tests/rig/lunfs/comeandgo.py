@@ -9,7 +9,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
@@ -62,6 +62,8 @@ class ComeAndGo:
         self._written, self._others = written, others
         self.chance = random.Random(seed)
         self._numbers = iter(range(first + 1, 1 << 40))
+        self.on_commit: Callable[[], object] = lambda: None
+        """Called when a set was taken, before anything else is done with it."""
         self.forgets = True
         """Whether what came before the last snapshot is not asked for any more."""
         self.kept: list[Kept] = []
@@ -101,6 +103,7 @@ class ComeAndGo:
             self.call(api.abort, targets)
             return
         cut = Cut(asked=asked, made=self._clock.now())
+        self.on_commit()
         self.call(api.settle, targets)
         views = [self.view(target) for target in targets]
         stamped = [(h, view) for h, view in zip(self._written.values(), views, strict=False)]
