@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from vssemu.stores.format import check_chunk_size
 from vssemu.vss.errors import InvalidArgument
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,30}\Z")
@@ -17,11 +18,18 @@ _VOLUME = re.compile(
 )
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 MIB = 1 << 20
+COW = "cow"
 ENGINES: Mapping[str, str] = {
     "reflink": "clones by the file system; all bytes go through the kernel alone",
-    "cow": "old data kept as dm-snapshot does, by lunfs over FUSE; fails on demand",
+    COW: "old data kept as dm-snapshot does, by lunfs over FUSE; fails on demand",
 }
 """The snapshot engines that an array may have, and what each is."""
+
+SAFETIES: Mapping[str, str] = {
+    "power": "snapshots outlive a loss of power",
+    "process": "they outlive kills alone; first writes are faster",
+}
+"""How safe the snapshots of the engine cow are."""
 
 FILESYSTEMS: Mapping[str, int] = {"ext4": 14 * MIB, "xfs": 300 * MIB}
 """The file systems that a volume may have, and the bytes that each needs at least."""
@@ -49,13 +57,18 @@ class VolumeSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabConfig:
-    """A lab. Volumes without a host go to the first one. pool: None is the lab's own."""
+    """A lab. Volumes without a host go to the first one. pool: None is the lab's own.
+
+    chunk_size: bytes, safety: one of SAFETIES; of the engine cow alone, None is its default.
+    """
 
     name: str = "lab"
     hosts: tuple[str, ...] = ("systemOne", "systemTwo")
     volumes: tuple[VolumeSpec, ...] = ()
     pool: str | None = None
     engine: str = "reflink"
+    chunk_size: int | None = None
+    safety: str | None = None
 
     def host_of(self, volume: VolumeSpec) -> str:
         """Return the host that a volume's LUN is unmasked to at first."""
@@ -165,6 +178,7 @@ def checked(config: LabConfig) -> LabConfig:
             hint=f"use one of {', '.join(ENGINES)}",
             item=config.engine,
         )
+    _check_cow(config)
     taken: set[tuple[str, str]] = set()
     for volume in config.volumes:
         host = config.host_of(volume)
@@ -180,6 +194,29 @@ def checked(config: LabConfig) -> LabConfig:
     if config.pool is not None and not Path(config.pool).is_absolute():
         raise InvalidArgument(f"pool {config.pool!r} is not an absolute path", item=config.pool)
     return config
+
+
+def _check_cow(config: LabConfig) -> None:
+    """Raise InvalidArgument for settings of the engine cow that it has not."""
+    settings = {"chunk size": config.chunk_size, "safety": config.safety}
+    given = [name for name, value in settings.items() if value is not None]
+    if given and config.engine != COW:
+        raise InvalidArgument(
+            f"the engine {config.engine} has no {given[0]}",
+            hint="use the engine cow",
+            item=given[0],
+        )
+    if config.safety not in {None, *SAFETIES}:
+        raise InvalidArgument(
+            f"safety {config.safety!r} is not known",
+            hint=f"use one of {', '.join(SAFETIES)}",
+            item=config.safety,
+        )
+    if config.chunk_size is not None:
+        try:
+            check_chunk_size(config.chunk_size)
+        except ValueError as error:
+            raise InvalidArgument(str(error), item=str(config.chunk_size)) from error
 
 
 def encode(config: LabConfig) -> bytes:

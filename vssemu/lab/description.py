@@ -1,8 +1,9 @@
 """Labs as users describe them: fields of a TOML file, of options, or of both.
 
-name, engine: text. hosts: list of names. pool: directory, in a file relative to it.
-volumes: list of texts in the option's notation (`F:=2G:xfs@systemTwo`) or of tables with
-the keys letter, size (text as in the notation, or bytes), filesystem, host, whole, lun.
+name, engine, safety: text. chunk_size: text as in the notation of sizes, or bytes. hosts: list
+of names. pool: directory, in a file relative to it. volumes: list of texts in the option's
+notation (`F:=2G:xfs@systemTwo`) or of tables with the keys letter, size (text as in the
+notation, or bytes), filesystem, host, whole, lun.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from vssemu.lab.config import (
 )
 from vssemu.vss.errors import InvalidArgument
 
-_KEYS = {"name", "hosts", "volumes", "pool", "engine"}
+_KEYS = {"name", "hosts", "volumes", "pool", "engine", "chunk_size", "safety"}
 
 
 def load_toml(path: Path) -> dict[str, Any]:
@@ -55,6 +56,8 @@ def described(fields: Mapping[str, Any], otherwise: LabConfig | None = None) -> 
     texts = given.pop("volumes", None)
     if texts is not None and not isinstance(texts, list | tuple):
         raise InvalidArgument("the lab's volumes are no list", item="volumes")
+    if isinstance(size := given.get("chunk_size"), str):
+        given["chunk_size"] = parse_size(size)
     base = otherwise or LabConfig()
     try:
         plain = msgspec.convert(given, type=LabConfig)

@@ -80,6 +80,8 @@ def _settings(there: LabConfig, asked: LabConfig) -> list[str]:
     pairs = [
         ("engine", there.engine, asked.engine),
         ("pool", there.pool or "its own", asked.pool or "its own"),
+        ("chunk size", there.chunk_size or "the default", asked.chunk_size or "the default"),
+        ("safety", there.safety or "the default", asked.safety or "the default"),
     ]
     return [f"{what} is {has}, not {wants}" for what, has, wants in pairs if has != wants]
 

@@ -11,7 +11,7 @@ from uuid import uuid5
 import msgspec
 
 from vssemu.api.registry import register_provider
-from vssemu.lab.config import LabConfig
+from vssemu.lab.config import COW, LabConfig
 from vssemu.lab.namespace_host import HostSpec
 from vssemu.lab.paths import LABS, LabPaths
 from vssemu.rpc import client as rpc
@@ -19,7 +19,6 @@ from vssemu.vss.enums import ProviderType
 from vssemu.vss.identity import ARRAY_PROVIDER_ID
 
 ARRAY = "arrayd"
-COW = "cow"
 _SHARD = "lunfs-"
 VSSD = "vssd"
 DEVICEFS = "devicefs"
@@ -82,7 +81,7 @@ def outside_table(config: LabConfig, paths: LabPaths, group: Path) -> dict[str, 
     The shards of the cow engine, the array, and a holdguard for each host.
     """
     pool = Path(config.pool) if config.pool else paths.default_pool
-    shards = [_shard(paths, number) for number in range(len(shard_names(config)))]
+    shards = [_shard(config, paths, number) for number in range(len(shard_names(config)))]
     array = {
         "name": ARRAY,
         "argv": module(
@@ -106,7 +105,7 @@ def outside_table(config: LabConfig, paths: LabPaths, group: Path) -> dict[str, 
     }
 
 
-def _shard(paths: LabPaths, number: int) -> dict[str, Any]:
+def _shard(config: LabConfig, paths: LabPaths, number: int) -> dict[str, Any]:
     """Return a shard as a service of the supervisor.
 
     It outlives the supervisor, for as long as somebody has still to write.
@@ -116,6 +115,8 @@ def _shard(paths: LabPaths, number: int) -> dict[str, Any]:
         "vssemu_fuse.lunfs",
         *("--number", str(number)),
         *("--socket", paths.shards / f"{name}.sock"),
+        *(("--chunk-size", str(config.chunk_size)) if config.chunk_size else ()),
+        *(("--safety", config.safety) if config.safety else ()),
         *("--ready-fd", "{ready_fd}"),
     )
     return {"name": name, "argv": argv, "descriptors": KEPT_BY_SHARD}

@@ -43,6 +43,18 @@ def lab() -> None:
     help="Snapshot engine of the array; see above.",
 )
 @click.option(
+    "--chunk-size",
+    default=None,
+    metavar="SIZE",
+    help="Engine cow: what is kept of old data at once, 4K to 1M; of LUNs without copies.",
+)
+@click.option(
+    "--safety",
+    type=click.Choice(list(config.SAFETIES)),
+    default=None,
+    help="Engine cow: what copies outlive, a loss of power (the default) or a kill alone.",
+)
+@click.option(
     "--volume",
     "volumes",
     multiple=True,
@@ -63,6 +75,8 @@ def up(
     file: Path | None,
     name: str | None,
     engine: str | None,
+    chunk_size: str | None,
+    safety: str | None,
     volumes: tuple[str, ...],
     hosts: str | None,
     pool: Path | None,
@@ -82,6 +96,8 @@ def up(
       name = "lab"
       hosts = ["systemOne", "systemTwo"]
       engine = "reflink"                    # or "cow"
+      chunk_size = "4K"                     # engine cow: 4K to 1M
+      safety = "power"                      # engine cow: or "process"
       pool = "/srv/pool"                    # relative: to the file's directory
       volumes = ["F:=2G", "G:=1G:xfs@systemTwo", "H:=64M+I:=64M"]
     \b
@@ -98,6 +114,8 @@ def up(
     options: dict[str, Any] = {
         "name": name,
         "engine": engine,
+        "chunk_size": chunk_size,
+        "safety": safety,
         "hosts": hosts.split(",") if hosts else None,
         "volumes": list(volumes) or None,
         "pool": str(pool.absolute()) if pool else None,

@@ -9,8 +9,11 @@ from click.testing import CliRunner
 from vssemu.array import leftovers
 from vssemu.lab import hosts
 from vssemu.lab.config import ENGINES, LabConfig
+from vssemu.lab.description import described
+from vssemu.lab.growth import growth
 from vssemu.lab.paths import LabPaths
 from vssemu.tools.main import main
+from vssemu.vss.errors import BadState, InvalidArgument
 
 PATHS = LabPaths(name="x")
 GROUP = Path("/group")
@@ -64,3 +67,34 @@ def test_help_and_completion_tell_what_each_engine_is() -> None:
     for name, text in ENGINES.items():
         assert f"{name} {text}" in told
         assert f"plain\n{name}\n{text}\n" in offered
+
+
+def test_the_settings_of_the_cow_engine_reach_its_shards_alone() -> None:
+    config = described({"name": "x", "engine": "cow", "chunk_size": "64K", "safety": "process"})
+    for service in hosts.outside_table(config, PATHS, GROUP)["services"]:
+        words = " ".join(service["argv"])
+        is_there = "--chunk-size 65536 --safety process" in words
+        assert is_there == hosts.is_shard(service["name"]), service["name"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"chunk_size": "64K"}, "the engine reflink has no chunk size"),
+        ({"safety": "power"}, "the engine reflink has no safety"),
+        ({"engine": "cow", "chunk_size": "5K"}, "not a power of two"),
+        ({"engine": "cow", "chunk_size": "2M"}, "not a power of two from 4096 to 1048576"),
+        ({"engine": "cow", "safety": "none"}, "safety 'none' is not known"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(fields: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidArgument, match=said):
+        described({"name": "x", **fields})
+
+
+def test_a_lab_keeps_the_settings_that_it_was_made_with() -> None:
+    before = described({"name": "x", "engine": "cow", "chunk_size": "64K"})
+    assert described({"name": "x"}, before) == before
+    other = described({"name": "x", "chunk_size": "16K"}, before)
+    with pytest.raises(BadState, match="chunk size is 65536, not 16384"):
+        growth(before, other)

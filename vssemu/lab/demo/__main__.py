@@ -4,9 +4,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from vssemu.lab.config import COW
 from vssemu.lab.demo import breaking, stage, transport
 from vssemu.lab.demo.report import Report
-from vssemu.lab.hosts import COW
 from vssemu.linux.run import ProgramFailed
 from vssemu.rpc.errors import RpcError
 from vssemu.vss.errors import VssError

@@ -16,10 +16,10 @@ from vssemu.api import array as array_api
 from vssemu.api import disks
 from vssemu.api.blocking import BackupComponents
 from vssemu.api.plans import ExaminedWriter
+from vssemu.lab.config import COW
 from vssemu.lab.demo.data import DIRECTORIES
 from vssemu.lab.demo.report import Report
 from vssemu.lab.demo.stage import Stage, wait_for
-from vssemu.lab.hosts import COW
 from vssemu.vss.attributes import Attribute, Context
 from vssemu.vss.documents import cabinet
 from vssemu.vss.documents.bcd import BackupComponentsDocument
