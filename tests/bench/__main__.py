@@ -15,6 +15,7 @@ BENCHES = {
     "cow_raw": "The data path of the cow engine",
     "cow_first": "First writes of the cow engine",
     "cow_chunks": "Chunk sizes of the cow engine; ratios to the smallest",
+    "cow_million": "Creating a snapshot with the cow engine",
     "transport": "Transport, client to client",
     "tar": "Reading through the device object",
     "hundredth": "The hundredth shadow copy",
