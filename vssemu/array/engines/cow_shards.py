@@ -145,12 +145,14 @@ class Shard:
                     f"{self._path} is shard {number}, not {self.number}", item=str(self._path)
                 )
             self._take_mount(descriptor)
+            before = set(self.names)
             served = await connection.call(api.serve, os.getpid(), self._luns, self._count)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await connection.aclose()
             raise
-        self.names = set(served)
+        # Over other connections nodes may have come and gone since it looked.
+        self.names = (set(served) | (self.names - before)) - (before - self.names)
         return connection
 
     def _take_mount(self, descriptor: int) -> None:
