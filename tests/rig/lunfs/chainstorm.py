@@ -117,6 +117,7 @@ class Storm:
             self._disk(ORIGIN),
             chunk_size=self.chunk_size,
             power=self.power,
+            gathers=self.power,
         )
         stores = [
             (name, self._disk(name), self.luns[name].history.blocks * BLOCK)
@@ -137,6 +138,10 @@ class Storm:
         self._holds.clear()
         self._removing.clear()
         self._open()
+        for name in self.luns.keys() - {ORIGIN, *self.record}:
+            # It was out of the chain, and only its files were left.
+            del self.luns[name]
+            self._unlink(name)
         for lun in self.luns.values():
             lun.is_going = not self.chain.node(lun.name).valid
         for key, request in list(self._requests.items()):

@@ -8,6 +8,7 @@ between any two steps. What the disks do is real; only when is chosen, and by a 
 import heapq
 import itertools
 import random
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,9 +74,19 @@ class Scheduler:
         return True
 
     def finish(self) -> None:
-        """Go on until nothing waits here and nothing is under way."""
-        while self.step() or self.worker.turn() or self.worker._context.under_way:
+        """Go on until nothing waits here and nothing comes any more."""
+        while self.step() or self.worker.turn() or self._is_to_come():
             pass
+
+    def _is_to_come(self) -> bool:
+        """Tell whether requests are under way, or a commit waits for others for a moment."""
+        worker = self.worker
+        soon = worker._times and worker._times[0][0] < time.monotonic() + _MOMENT
+        return bool(worker._context.under_way or soon)
+
+
+_MOMENT = 0.1
+"""Seconds; holds last longer."""
 
 
 _DELAYS = (2, 2, 2, 10, 60)
