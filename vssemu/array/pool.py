@@ -30,6 +30,7 @@ import structlog
 import trio
 
 from vssemu.array.cap import Cap
+from vssemu.fabric.loop.lunfiles import lun_of, opened_path
 from vssemu.linux import filesystems, fsxattr, locks, loop, mount, reflink
 from vssemu.vss.errors import BadState, Fail
 
@@ -237,7 +238,11 @@ async def _mount_image(image: Path, root: Path) -> None:
 def _bind(backing: int) -> tuple[int, int] | None:
     """Return a descriptor and the number of the one loop device over the image."""
     status = os.fstat(backing)
-    found = loop.bindings_of({(status.st_dev, status.st_ino)})
+    name = Path(opened_path(backing)).name
+    found = loop.bindings_of(
+        {(status.st_dev, status.st_ino)},
+        may_be=lambda path: lun_of(path) is None or path.endswith(f"/{name}"),
+    )
     for binding in found:
         fd = _opened_if_still(binding)
         if fd is not None:

@@ -9,18 +9,11 @@ Source: Documentation/filesystems/fuse/fuse.rst, statx(2).
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from pathlib import Path
-from typing import Final
 
-from vssemu.linux import libc, mount
-
-_DONT_SYNC: Final = 0x4000
-_ROOM: Final = 256
-# In struct statx, of which the device's numbers are always filled in.
-_DEVICE: Final = slice(136, 144)
+from vssemu.linux import mount, statx
 
 
 def detached(pid: int) -> set[int]:
@@ -40,7 +33,7 @@ def detached(pid: int) -> set[int]:
         try:
             if _mount_id(pid, path.name) in seen:
                 continue
-            major, minor = _device(path)
+            major, minor = statx.device(path)
         except OSError:
             continue  # closed under the look
         if major == 0:
@@ -87,13 +80,3 @@ def _mount_id(pid: int, descriptor: str) -> int:
     lines = Path(f"/proc/{pid}/fdinfo/{descriptor}").read_text(encoding="ascii").splitlines()
     (value,) = (line.split()[1] for line in lines if line.startswith("mnt_id:"))
     return int(value)
-
-
-def _device(path: Path) -> tuple[int, int]:
-    """Return the numbers of the device that a file is on, without asking its file system."""
-    name = ctypes.create_string_buffer(os.fsencode(path))
-    room = ctypes.create_string_buffer(_ROOM)
-    pointers = ctypes.addressof(name), ctypes.addressof(room)
-    libc.syscall("statx", mount.AT_FDCWD, pointers[0], _DONT_SYNC, 0, pointers[1])
-    major, minor = memoryview(room.raw)[_DEVICE].cast("I")
-    return major, minor

@@ -42,6 +42,8 @@ _CTL_REMOVE: Final = 0x4C81
 _CTL_GET_FREE: Final = 0x4C82
 _SERVER_ENDED: Final = frozenset({errno.ECONNABORTED, errno.ENOTCONN})
 """What the file system of a backing file answers when nobody serves it any more (FUSE)."""
+_GONE: Final = frozenset({errno.ENODEV, errno.ENXIO})
+"""What an attribute in /sys answers that was open when its directory went."""
 
 
 class LoopFlag(enum.IntFlag):
@@ -208,6 +210,9 @@ def try_bind(
 def status(fd: int) -> LoopStatus:
     """Return what a bound device is bound to (LOOP_GET_STATUS64).
 
+    The kernel asks the file system of the backing file for its inode when that was told to be
+    out of date, as a FUSE server does by a notice: this waits for its answer.
+
     Raises OSError: ENXIO when it is not bound, ENOTTY when it is no loop device.
     """
     info = _get_status(fd)
@@ -271,10 +276,25 @@ def sysfs_facts(number: int) -> BoundLoop | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        # An attribute that was open when its directory went answers so.
-        if error.errno in {errno.ENODEV, errno.ENXIO}:
+        if error.errno in _GONE:
             return None
         raise
+
+
+def backing_file(number: int) -> str | None:
+    """Return the kernel's name of a bound device's file; None when it is not bound.
+
+    Nobody is asked, whatever the file system. Raises OSError when /sys cannot be read.
+    """
+    try:
+        name = (_SYS_BLOCK / f"loop{number}/loop/backing_file").read_bytes()[:-1]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno in _GONE:
+            return None
+        raise
+    return os.fsdecode(name)
 
 
 def bound_loops() -> list[BoundLoop]:
@@ -297,21 +317,32 @@ def bound_numbers() -> list[int]:
     return [number for number in numbers if (_SYS_BLOCK / f"loop{number}/loop").exists()]
 
 
+def _any_name(_path: str) -> bool:
+    return True
+
+
 def bindings_of(
-    files: Collection[tuple[int, int]], *, open_device: Callable[[int], int] = open_device
+    files: Collection[tuple[int, int]],
+    *,
+    may_be: Callable[[str], bool] = _any_name,
+    open_device: Callable[[int], int] = open_device,
 ) -> list[LoopStatus]:
     """Return every binding of some files, whatever their names are now.
 
-    files: device and inode of each, as in `st_dev` and `st_ino`. open_device: opens a loop
-    device by number, read-only; pass another one where /dev lacks nodes
-    (`devices.open_by_number` needs none).
-    Every bound device is opened for a moment. Devices that go meanwhile are left out, and
+    files: device and inode of each, as in `st_dev` and `st_ino`. may_be: tells of the kernel's
+    name of a device's file whether it may be one of them; only such are looked at, for the look
+    waits until the file system answers (FUSE). open_device: opens a loop device by number,
+    read-only; pass another one where /dev lacks nodes (`devices.open_by_number` needs none).
+    Every such device is opened for a moment. Devices that go meanwhile are left out, and
     those over files whose server was ended: they are good for nothing any more.
     Raises OSError when a bound device cannot be opened: an unseen binding might be this
     file's, and a second one would put two live file systems on it.
     """
     found = []
     for number in bound_numbers():
+        name = backing_file(number)
+        if name is None or not may_be(name):
+            continue
         try:
             fd = open_device(number)
         except OSError as error:

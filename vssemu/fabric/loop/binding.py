@@ -18,8 +18,9 @@ from typing import Final
 
 import trio
 
+from vssemu.fabric.loop.lunfiles import is_same_lun, opened_path
 from vssemu.fabric.loop.nodes import Nodes
-from vssemu.linux import loop
+from vssemu.linux import loop, statx
 from vssemu.linux.loop import LoopFlag, LoopStatus
 from vssemu.vss.fabric import BoundDevice
 
@@ -40,10 +41,11 @@ async def bind(
     Raises OSError: EBUSY when the bytes are bound otherwise or no device is to be had, EINVAL
     when the kernel does not give direct I/O, the size or the block size.
     """
-    status = os.fstat(backing)
+    file = statx.identity(backing)
+    may_be = is_same_lun(opened_path(backing))
     deadline = trio.current_time() + BINDING_LIMIT
     while True:
-        ours = await trio.to_thread.run_sync(_bindings_here, status.st_dev, status.st_ino)
+        ours = await trio.to_thread.run_sync(_bindings_here, file, may_be)
         overlapping = [each for each in ours if _overlaps(each, offset, length)]
         if not overlapping:
             number = await reserve()
@@ -55,12 +57,12 @@ async def bind(
                 return _describe(number, offset, length, writable=writable), bound
         elif _is_alike(overlapping[0], offset, length, writable=writable):
             number = overlapping[0].number
-            adopted = await trio.to_thread.run_sync(_adopt, number, status, writable)
+            adopted = await trio.to_thread.run_sync(_adopt, number, file, writable)
             if adopted is not None:
                 return _describe(number, offset, length, writable=writable), adopted
         if trio.current_time() >= deadline:
             found = ", ".join(f"loop{each.number}" for each in overlapping) or "every device"
-            raise OSError(errno.EBUSY, f"{found} is in the way", f"image inode {status.st_ino}")
+            raise OSError(errno.EBUSY, f"{found} is in the way", f"image inode {file[1]}")
         await trio.sleep(RETRY_SECONDS)
 
 
@@ -76,13 +78,17 @@ def _describe(number: int, offset: int, length: int, *, writable: bool) -> Bound
     )
 
 
-def _bindings_here(device: int, inode: int) -> list[LoopStatus]:
+def _bindings_here(file: tuple[int, int], may_be: Callable[[str], bool]) -> list[LoopStatus]:
     """Return this host's bindings of an image: the devices that it has nodes of.
 
     Other hosts' bindings are the array's to refuse; here they cannot even be opened.
+    may_be: tells of a file's name whether it may be the image's.
     """
     found = []
     for number in loop.bound_numbers():
+        name = loop.backing_file(number)
+        if name is None or not may_be(name):
+            continue
         try:
             fd = loop.open_device(number)
         except OSError:
@@ -93,7 +99,7 @@ def _bindings_here(device: int, inode: int) -> list[LoopStatus]:
             continue
         finally:
             os.close(fd)
-        if (status.device, status.inode) == (device, inode):
+        if (status.device, status.inode) == file:
             found.append(status)
     return found
 
@@ -108,7 +114,7 @@ def _is_alike(found: LoopStatus, offset: int, length: int, *, writable: bool) ->
     return same and (LoopFlag.READ_ONLY in found.flags) == (not writable)
 
 
-def _adopt(number: int, image: os.stat_result, writable: bool) -> int | None:
+def _adopt(number: int, file: tuple[int, int], writable: bool) -> int | None:
     """Open a bound device, and look again whether it still is bound to the image."""
     try:
         fd = loop.open_device(number, os.O_RDWR if writable else os.O_RDONLY)
@@ -118,7 +124,7 @@ def _adopt(number: int, image: os.stat_result, writable: bool) -> int | None:
         raise
     try:
         status = loop.status(fd)
-        if (status.device, status.inode) == (image.st_dev, image.st_ino):
+        if (status.device, status.inode) == file:
             return fd
     except OSError:
         pass

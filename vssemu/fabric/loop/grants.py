@@ -15,7 +15,7 @@ Several arrays on one machine share its devices. What an array was given is *tak
 all of them see, from before it is looked at until it is nobody's again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -23,13 +23,13 @@ from typing import Final, Protocol
 import structlog
 import trio
 
+from vssemu.fabric.loop.lunfiles import lun_of
 from vssemu.fabric.loop.taken import TakenDevices
-from vssemu.fabric.loop.target_bindings import FileIdentity, bound_file
 from vssemu.linux import device_fence, loop
 from vssemu.linux.device_fence import DeviceAccess, DeviceRule
 from vssemu.linux.devices import DeviceKind
 from vssemu.vss.errors import Fail
-from vssemu.vss.identity import Initiator
+from vssemu.vss.identity import Initiator, LunId
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -55,8 +55,8 @@ _CHARACTERS: Final = (
     (10, 237),  # loop-control
 )
 
-OwnFiles = Callable[[Initiator], frozenset[FileIdentity]]
-"""Returns the files of all LUNs that are published to a host."""
+OwnLuns = Callable[[Initiator], Collection[LunId]]
+"""Returns the LUNs that are published to a host."""
 
 
 class GrantStore(Protocol):
@@ -96,7 +96,7 @@ class Grants:
     """The table of devices given to hosts, and the fences made of it."""
 
     def __init__(
-        self, store: GrantStore, own_files: OwnFiles, fence_root: Path | None, window: int
+        self, store: GrantStore, own_luns: OwnLuns, fence_root: Path | None, window: int
     ) -> None:
         self._store = store
         windows = (LAST_DEVICE + 1 - FIRST_DEVICE) // WINDOW
@@ -105,7 +105,7 @@ class Grants:
             *range(first, LAST_DEVICE + 1),
             *range(FIRST_DEVICE, first),
         )
-        self._own_files = own_files
+        self._own_luns = own_luns
         self._fence_root = fence_root
         self._grants: dict[int, Grant] = {}
         self._taken = TakenDevices()
@@ -198,11 +198,12 @@ class Grants:
         now = trio.current_time()
         gone: set[Initiator] = set()
         for device, grant in tuple(self._grants.items()):
-            file = await trio.to_thread.run_sync(bound_file, device)
+            # By its name: a look at the file itself may wait for who serves it.
+            file = await trio.to_thread.run_sync(loop.backing_file, device)
             if file is None:
                 over = grant.bound or now - grant.since > BIND_SECONDS
             else:
-                over = file not in self._own_files(grant.initiator)
+                over = lun_of(file) not in self._own_luns(grant.initiator)
                 grant.bound = not over
             if over:
                 await self._take_back(device)

@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 import trio
 
+from vssemu.fabric.loop.asking import Asking
 from vssemu.fabric.loop.grants import Grants, GrantStore
 from vssemu.fabric.loop.target_bindings import (
     WITHDRAWN_LIMIT,
@@ -28,7 +29,7 @@ from vssemu.fabric.loop.target_bindings import (
 from vssemu.linux.loop import LoopStatus, node
 from vssemu.linux.uevents import BlockMonitor
 from vssemu.vss.engine import Backing
-from vssemu.vss.errors import Fail, ObjectNotFound, VolumeInUse, VssError
+from vssemu.vss.errors import ObjectNotFound, VolumeInUse, VssError
 from vssemu.vss.identity import Initiator, LunId
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -37,9 +38,6 @@ GRACE_SECONDS: Final = 0.5
 """How long a device that nobody holds may take to free itself before it counts as stuck."""
 
 DRAIN_SECONDS: Final = 5.0
-OPEN_SECONDS: Final = 20.0
-"""How long a file system in user space may take to open a file."""
-
 _PAUSE: Final = 0.02
 
 
@@ -59,7 +57,8 @@ class LoopTarget:
         """
         self._files: dict[LunId, set[FileIdentity]] = {}
         self._published: dict[Initiator, set[LunId]] = {}
-        self.grants = Grants(store, self._files_of_host, fence_root, window)
+        self._asking = Asking()
+        self.grants = Grants(store, self._luns_of_host, fence_root, window)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch the machine's block devices until cancelled, and take back what is free."""
@@ -107,7 +106,7 @@ class LoopTarget:
         """
         if surprise:
             await self._cut_off(initiator, lun)
-        elif users := await self._users(self._files_of(lun), initiator):
+        elif users := await self._users(lun, self._files_of(lun), initiator):
             raise VolumeInUse(
                 f"LUN {lun} is in use on {initiator}: {', '.join(users)}",
                 item=lun,
@@ -124,18 +123,19 @@ class LoopTarget:
         """Return the devices over a LUN's files that are alive, in words.
 
         backings: the LUN's files, published or not. initiator: only its devices, and those of
-        nobody that is known. What a crash left is freed first. Raises OSError.
+        nobody that is known. What a crash left is freed first. Raises OSError; Fail when
+        who serves the files does not answer.
         """
         files = frozenset(FileIdentity.of(backing.descriptor) for backing in backings)
-        return await self._users(files, initiator)
+        return await self._users(lun, files, initiator)
 
     async def revoke(self, lun: LunId, backings: Sequence[Backing]) -> None:
         """Cut off all devices over a LUN's files, whoever has them; it stays published.
 
-        Raises OSError when one is not cut off.
+        Raises OSError when one is not cut off; Fail when who serves the files does not answer.
         """
         files = frozenset(FileIdentity.of(backing.descriptor) for backing in backings)
-        for binding in await _bindings(files):
+        for binding in await self._bindings(lun, files):
             await self._cut(lun, binding.number, files)
 
     async def discard(self, lun: LunId, backing: Backing) -> None:
@@ -148,22 +148,14 @@ class LoopTarget:
         """Return a new descriptor of a LUN's file, read-only unless asked to write.
 
         Raises ObjectNotFound for a LUN that is not published to the host; VolumeInUse when
-        another binding of it is alive where it must not be; Fail when its file is not opened in
-        time; OSError.
+        another binding of it is alive where it must not be; Fail when who serves its file does
+        not answer; OSError.
         """
         if lun not in self._published.get(initiator, ()):
             raise ObjectNotFound(f"no LUN {lun} is published to {initiator}", item=lun)
-        for binding in await _bindings(self._files_of(lun)):
+        for binding in await self._bindings(lun, self._files_of(lun)):
             await self._settle(initiator, lun, binding)
-        with trio.move_on_after(OPEN_SECONDS):
-            return await trio.to_thread.run_sync(
-                _reopen, backing, writable, abandon_on_cancel=True
-            )
-        raise Fail(
-            f"LUN {lun} cannot be opened: who serves its file does not answer",
-            item=lun,
-            hint="see the log of the array's shards",
-        )
+        return await self._asking.ask(lun, _reopen, backing, writable, unwanted=os.close)
 
     async def reserve_device(self, initiator: Initiator) -> int:
         """Return the number of a free loop device that this host alone may use."""
@@ -179,25 +171,28 @@ class LoopTarget:
     def _hosts_of(self, lun: LunId) -> set[Initiator]:
         return {initiator for initiator, luns in self._published.items() if lun in luns}
 
-    def _files_of_host(self, initiator: Initiator) -> frozenset[FileIdentity]:
-        luns = self._published.get(initiator, set())
-        return frozenset(file for lun in luns for file in self._files.get(lun, ()))
+    def _luns_of_host(self, initiator: Initiator) -> set[LunId]:
+        return self._published.get(initiator, set())
 
     def _files_of(self, lun: LunId) -> frozenset[FileIdentity]:
         return frozenset(self._files.get(lun, ()))
 
+    async def _bindings(self, lun: LunId, files: frozenset[FileIdentity]) -> list[LoopStatus]:
+        return await self._asking.ask(lun, bindings_of, lun, files)
+
     async def _users(
-        self, files: frozenset[FileIdentity], initiator: Initiator | None
+        self, lun: LunId, files: frozenset[FileIdentity], initiator: Initiator | None
     ) -> list[str]:
         users = []
-        for binding in await _bindings(files):
+        for binding in await self._bindings(lun, files):
             owner = self.grants.owner(binding.number)
             if initiator is not None and owner not in {None, initiator}:
                 continue
             if binding.size_limit == WITHDRAWN_LIMIT and owner is not None:
                 # Cut off: a directory that somebody keeps open is all that holds it.
                 continue
-            if (user := await self._freed(files, binding.number, wait=False)) is not None:
+            user = await self._freed(lun, files, binding.number, wait=False)
+            if user is not None:
                 users.append(user)
         return users
 
@@ -207,9 +202,9 @@ class LoopTarget:
         owner = self.grants.owner(binding.number)
         is_whole = binding.size_limit != WITHDRAWN_LIMIT
         if is_whole and owner is not None and owner in self._hosts_of(lun):
-            await self._freed(files, binding.number, wait=False)
+            await self._freed(lun, files, binding.number, wait=False)
             return
-        user = await self._freed(files, binding.number, wait=True)
+        user = await self._freed(lun, files, binding.number, wait=True)
         if user is not None:
             raise VolumeInUse(
                 f"LUN {lun} cannot be given to {initiator}: {user}",
@@ -218,7 +213,7 @@ class LoopTarget:
             )
 
     async def _freed(
-        self, files: frozenset[FileIdentity], number: int, *, wait: bool
+        self, lun: LunId, files: frozenset[FileIdentity], number: int, *, wait: bool
     ) -> str | None:
         """Free a device that nobody holds; return who holds it, in words, if somebody does.
 
@@ -227,7 +222,7 @@ class LoopTarget:
         grace = trio.current_time() + GRACE_SECONDS
         deadline = trio.current_time() + DRAIN_SECONDS
         is_drained = False
-        while await trio.to_thread.run_sync(is_bound_to, number, files):
+        while await self._asking.ask(lun, is_bound_to, number, files):
             user = await trio.to_thread.run_sync(holder, number)
             now = trio.current_time()
             if user is not None and (not wait or now > grace):
@@ -235,13 +230,13 @@ class LoopTarget:
             if now > deadline:
                 return f"{node(number)} does not go"
             if user is None and now > grace and not is_drained:
-                is_drained = await self._drain(number)
+                is_drained = await self._drain(lun, number)
             await trio.sleep(_PAUSE)
         return None
 
-    async def _drain(self, number: int) -> bool:
+    async def _drain(self, lun: LunId, number: int) -> bool:
         try:
-            await trio.to_thread.run_sync(release_stuck, number)
+            await self._asking.ask(lun, release_stuck, number)
         except OSError as error:
             logger.warning("device_not_released", device=str(node(number)), error=str(error))
             return False
@@ -249,7 +244,7 @@ class LoopTarget:
 
     async def _cut_off(self, initiator: Initiator, lun: LunId) -> None:
         files = self._files_of(lun)
-        for binding in await _bindings(files):
+        for binding in await self._bindings(lun, files):
             owner = self.grants.owner(binding.number)
             if owner in {None, initiator}:
                 await self._cut(lun, binding.number, files)
@@ -257,14 +252,10 @@ class LoopTarget:
     async def _cut(self, lun: LunId, number: int, files: frozenset[FileIdentity]) -> None:
         logger.warning("device_cut_off", device=str(node(number)), lun=lun)
         try:
-            await trio.to_thread.run_sync(cut_off, number, files)
+            await self._asking.ask(lun, cut_off, number, files)
         except OSError:
-            if await trio.to_thread.run_sync(is_bound_to, number, files):
+            if await self._asking.ask(lun, is_bound_to, number, files):
                 raise
-
-
-async def _bindings(files: frozenset[FileIdentity]) -> list[LoopStatus]:
-    return await trio.to_thread.run_sync(bindings_of, files)
 
 
 def _reopen(backing: Backing, writable: bool) -> int:

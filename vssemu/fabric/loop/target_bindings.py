@@ -21,7 +21,9 @@ from typing import Final
 
 import structlog
 
-from vssemu.linux import loop, mount, unmounted
+from vssemu.fabric.loop.lunfiles import is_of
+from vssemu.linux import loop, mount, statx, unmounted
+from vssemu.vss.identity import LunId
 
 logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -40,33 +42,29 @@ class FileIdentity:
 
     @classmethod
     def of(cls, descriptor: int) -> "FileIdentity":
-        """Return the identity of an open file."""
-        facts = os.fstat(descriptor)
-        return cls(device=facts.st_dev, inode=facts.st_ino)
+        """Return the identity of an open file; who serves it is not asked."""
+        device, inode = statx.identity(descriptor)
+        return cls(device=device, inode=inode)
 
 
-def bindings_of(files: frozenset[FileIdentity]) -> list[loop.LoopStatus]:
-    """Return all loop devices over any of these files. Raises OSError."""
-    return loop.bindings_of({(file.device, file.inode) for file in files})
+def bindings_of(lun: LunId, files: frozenset[FileIdentity]) -> list[loop.LoopStatus]:
+    """Return all loop devices over any of these files of a LUN. Raises OSError."""
+    wanted = {(file.device, file.inode) for file in files}
+    return loop.bindings_of(wanted, may_be=is_of([lun]))
 
 
-def bound_file(number: int) -> FileIdentity | None:
-    """Return what a loop device is bound to, None when it is free. Raises OSError."""
-    if loop.sysfs_facts(number) is None:
-        return None
+def is_bound_to(number: int, files: frozenset[FileIdentity]) -> bool:
+    """Tell whether a loop device is bound to one of these files. Raises OSError."""
+    if loop.backing_file(number) is None:
+        return False
     fd = loop.open_device(number)
     try:
         seen = loop.status(fd)
     except OSError:
-        return None
+        return False
     finally:
         os.close(fd)
-    return FileIdentity(device=seen.device, inode=seen.inode)
-
-
-def is_bound_to(number: int, files: frozenset[FileIdentity]) -> bool:
-    """Tell whether a loop device is bound to one of these files."""
-    return bound_file(number) in files
+    return FileIdentity(device=seen.device, inode=seen.inode) in files
 
 
 def cut_off(number: int, files: frozenset[FileIdentity]) -> None:
