@@ -8,13 +8,15 @@ Before the view of a node changes in a chunk, its elder must have an entry of it
 One commit of a node's store:
 
     read what is to be kept   into a borrowed room
-    write the chunks          to the next free chunks of the store, in the order of asking
+    write the chunks          to the next free chunks of the store, in the order of asking,
+                              and zeroes, now and then, to where small ones are to come
     flush                     ┐ with safety "power" alone
     write the table           │ the 4 KiB blocks of it that changed
     flush                     ┘
     the entries are seen      and those who waited for them go on
 
-What is asked for meanwhile gathers and goes in the next one. An entry is on the disk only after
+What is asked for meanwhile gathers and goes in the next one, which may wait a little for those
+who went on with the last (`_expect`). An entry is on the disk only after
 its chunk; an entry that is torn off by a crash was seen by nobody, and nothing was overwritten
 on its account. A store that has no room, or fails, ends: its header says so, durably, before any
 write goes on without the copy.
@@ -181,8 +183,7 @@ class Copier:
         batch = batch[: len(places)]
         yield from self._read(node, batch, room)
         writes = self._chunk_writes(node, batch, places, room)
-        if self._power:
-            writes += self._ahead(node, places)
+        writes += self._ahead(node, places)
         if writes:
             yield writes
         if self._power:
@@ -301,7 +302,8 @@ class Copier:
         """Return a write of zeroes where small chunks are to come, once in a while.
 
         A flush after writes to new places of a file takes three times as long as one after
-        writes to old ones. As much is written ahead as there is already, up to AHEAD.
+        writes to old ones, and everything waits while such writes are submitted, for they
+        have places found for them. As much is written ahead as there is already, up to AHEAD.
         """
         size = self.chunk_size
         after = (places[-1] + 1) * size
