@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from tests.rig.lunfs.lunfsrig import LunfsRig
-from tests.rig.lunfs.stampload import digest, read_view
-from tests.rig.lunfs.stamps import Clock, Cut, History, Words, judge
+from tests.rig.lunfs.stampload import digest, read_view, room_for
+from tests.rig.lunfs.stamps import BLOCK, Clock, Cut, History, Words, judge
 from vssemu.api import shard as api
 from vssemu.rpc.errors import RpcBroken, RpcClosed
 from vssemu.rpc.interface import Method
@@ -28,6 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 PATIENCE = 60.0
+_SPOILT = 40
 _BROKEN = (RpcBroken, RpcClosed, ConnectionError, FileNotFoundError)
 
 
@@ -67,7 +68,7 @@ class ComeAndGo:
         self.forgets = True
         """Whether what came before the last snapshot is not asked for any more."""
         self.kept: list[Kept] = []
-        self.taken = self.looks = self.removed = self.interrupted = 0
+        self.taken = self.looks = self.spoilt = self.removed = self.interrupted = 0
 
     def call(self, method: Method[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a method until it is answered: it may be asked for again."""
@@ -84,8 +85,10 @@ class ComeAndGo:
         what = self.chance.random()
         if not self.kept or (what < 0.4 and len(self.kept) < most):
             self.take()
-        elif what < 0.7:
+        elif what < 0.65:
             self.look(self.chance.choice(self.kept))
+        elif what < 0.75:
+            self.spoil(self.chance.choice(self.kept))
         else:
             self.remove(self.chance.choice(self.kept))
 
@@ -122,6 +125,30 @@ class ComeAndGo:
         """See that a snapshot shows what it showed at first."""
         assert digest(self.view(one.name)) == one.sha256, f"{one.name} has changed"
         self.looks += 1
+
+    def spoil(self, one: Kept) -> None:
+        """Take a snapshot of a snapshot, write all over it: it holds that, the other nothing."""
+        pair = CopyPair(source=one.name, target=LunId(f"{self._name()}.scratch"))
+        self.call(api.prepare, [pair])
+        self.call(api.commit, [pair])
+        wanted = self.view(pair.target)
+        assert digest(wanted) == one.sha256, f"{pair.target} is not {one.name}"
+        descriptor = self._rig.open(pair.target, self._shard, os.O_RDWR | os.O_DIRECT)
+        try:
+            with room_for(_SPOILT) as (room, words), self._rig.guarded(PATIENCE):
+                for _ in range(10):
+                    count = self.chance.randrange(1, _SPOILT)
+                    first = self.chance.randrange(len(wanted) - count)
+                    words[:] = self.chance.getrandbits(64)
+                    wanted[first : first + count] = words[:count]
+                    done = os.pwritev(descriptor, [room[: count * BLOCK]], first * BLOCK)
+                    assert done == count * BLOCK
+        finally:
+            os.close(descriptor)
+        assert digest(self.view(pair.target)) == digest(wanted), f"{pair.target} has changed"
+        self.look(one)
+        self.call(api.remove, pair.target)
+        self.spoilt += 1
 
     def remove(self, one: Kept) -> None:
         """Remove a snapshot, whichever it is in its chain."""

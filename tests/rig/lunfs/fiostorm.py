@@ -58,6 +58,6 @@ def fio_storm(directory: Path, seconds: float, seed: int) -> str:
     assert min(len(killed), going.taken, going.looks) > 1
     return (
         f"{done}, {load.writes} stamped writes, {len(killed)} kills; snapshots: "
-        f"{going.taken} taken, {going.looks} looked at, {going.removed} removed, "
-        f"{going.interrupted} interrupted"
+        f"{going.taken} taken, {going.looks} looked at, {going.spoilt} cloned and written, "
+        f"{going.removed} removed, {going.interrupted} interrupted"
     )
