@@ -51,7 +51,7 @@ class Chain:
         chunk_size: int = 0,
         power: bool = True,
         gathers: bool = False,
-        settle: Callable[[], None] = lambda: None,
+        settle: Callable[[], Operation[None] | None] = lambda: None,
     ) -> None:
         self._worker = worker
         self._copier = Copier(worker, scratch, power=power, gathers=gathers, settle=settle)

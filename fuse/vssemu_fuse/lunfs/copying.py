@@ -65,7 +65,8 @@ class Copier:
     """Makes the entries of all nodes of a chain.
 
     gathers: a commit waits a little for what the one before let go on.
-    settle: called before the first commit of a node; has the chain's record durable.
+    settle: called before the first commit of a node; has the chain's record durable, or
+    returns what does that.
     Raises OSError, which ends the node.
     """
 
@@ -76,7 +77,7 @@ class Copier:
         *,
         power: bool,
         gathers: bool,
-        settle: Callable[[], None],
+        settle: Callable[[], Operation[None] | None],
     ) -> None:
         self._worker = worker
         self._scratch = scratch
@@ -175,7 +176,9 @@ class Copier:
     def _commit(self, node: Node, batch: list[Wanted], room: memoryview) -> Operation[int]:
         """Make as many entries as there is room for; return their number, not 0."""
         if not node.is_settled:
-            self._settle()
+            settling = self._settle()
+            if settling is not None:
+                yield from settling
             node.is_settled = True
         places = self._places(node, len(batch))
         if not places:

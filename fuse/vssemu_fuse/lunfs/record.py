@@ -87,15 +87,22 @@ def flush(directory: Path) -> int | None:
 
     May be done in a thread while other records are written.
     """
-    try:
-        descriptor = os.open(directory / NEXT, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    descriptor = open_latest(directory)
+    if descriptor is None:
         return None
     try:
         os.fsync(descriptor)
         return os.fstat(descriptor).st_ino
     finally:
         os.close(descriptor)
+
+
+def open_latest(directory: Path) -> int | None:
+    """Return a descriptor of the latest record, None if it is the durable one."""
+    try:
+        return os.open(directory / NEXT, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
 
 
 def promote(directory: Path, inode: int) -> bool:

@@ -5,14 +5,15 @@ Owns what is in memory and on the disk at once. Names and calls are `shard`'s.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
 import trio
 
+from vssemu.linux.aio import flushing
 from vssemu.stores.format import store_length
 from vssemu.vss.identity import LunId
 from vssemu_fuse.lunfs import files, record
@@ -108,7 +109,7 @@ class ServedChain:
             power=setting.power,
             # Without flushes a commit is over so soon that waiting does not pay.
             gathers=setting.power,
-            settle=partial(record.sync, self.directory),
+            settle=self._settle,
         )
 
     def load(self) -> Operation[None]:
@@ -217,6 +218,22 @@ class ServedChain:
     def _nodes(self) -> Iterator[Node]:
         for name in self.chain.luns[:-1]:
             yield Node(name=name, size=self.chain.node(name).size)
+
+    def _settle(self) -> Operation[None]:
+        """As `sync_record`, for the first copy into a store."""
+        while (descriptor := record.open_latest(self.directory)) is not None:
+            try:
+                yield flushing(descriptor)
+                inode = os.fstat(descriptor).st_ino
+            finally:
+                os.close(descriptor)
+            if record.promote(self.directory, inode):
+                break
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield flushing(descriptor)
+        finally:
+            os.close(descriptor)
 
     async def sync_record(self) -> None:
         """Make the record safe from a loss of power; requests are served meanwhile."""
