@@ -13,7 +13,7 @@ from vssemu.array.tables import Tables
 from vssemu.array.views import Views
 from vssemu.faults import FaultPoints
 from vssemu.vss.array import LunState
-from vssemu.vss.engine import Backing, Engine
+from vssemu.vss.engine import Backing, Engine, Usage
 from vssemu.vss.errors import InsufficientStorage, ObjectNotFound
 from vssemu.vss.fabric import Target
 from vssemu.vss.identity import Initiator, LunId
@@ -52,6 +52,10 @@ class ScratchEngine(Engine, Protocol):
 
     async def extents(self, lun: LunId) -> int:
         """Return how many extents a LUN has, without a walk over them."""
+        ...
+
+    async def last_usage(self, lun: LunId) -> Usage:
+        """Return the usage of a LUN, in haste: an earlier one while nobody can be asked."""
         ...
 
     async def empty(self, lun: LunId) -> None:

@@ -170,7 +170,7 @@ class Luns:
 async def listed(core: Core, row: LunRow) -> ArrayLun:
     """Return a LUN as lists show it; one without an image yet, or any more, has no blocks."""
     try:
-        usage = await core.engine.usage(row.id)
+        usage = await core.engine.last_usage(row.id)
     except FileNotFoundError:
         return row.listed(0)
     return row.listed(usage.allocated)

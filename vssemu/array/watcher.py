@@ -167,7 +167,7 @@ class Watcher:
         promised = 0
         for row in await self._core.journal.read(Tables.luns):
             try:
-                usage = await self._core.engine.usage(row.id)
+                usage = await self._core.engine.last_usage(row.id)
             except FileNotFoundError:
                 continue
             promised += max(row.size - usage.allocated, 0) if is_own(row) else 0

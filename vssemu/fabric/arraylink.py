@@ -57,15 +57,19 @@ class ArrayLink:
     async def call_with_descriptor(
         self, method: Method[P, R], /, *args: P.args, **kwargs: P.kwargs
     ) -> tuple[R, int]:
-        """Call a method that answers with a descriptor, which is the caller's; as `call`."""
+        """Call a method that answers with a descriptor, which is the caller's; as `call`.
+
+        Over a connection of its own: who serves the file may hang, and that is nothing to wait
+        for with what is about others.
+        """
         with self._limited(method.name):
-            client = await self.connected()
             try:
-                return await client.call_with_descriptor(method, *args, **kwargs)
+                async with await connect_patiently(self.path) as client:
+                    return await client.call_with_descriptor(method, *args, **kwargs)
             except RpcBroken as broken:
                 _log.warning("array went away", method=method.qualified_name, reason=str(broken))
-            client = await self.connected()
-            return await client.call_with_descriptor(method, *args, **kwargs)
+            async with await connect_patiently(self.path) as client:
+                return await client.call_with_descriptor(method, *args, **kwargs)
 
     @contextmanager
     def _limited(self, method: str) -> Iterator[None]:

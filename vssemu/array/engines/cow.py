@@ -64,6 +64,7 @@ class CowEngine:
         self._full = FullCopies(directory, self._shards, self._files)
         self.exchange = Exchange(directory, self._shards, self._files, self._full, self._remove)
         self._instants: dict[tuple[CopyPair, ...], Instant] = {}
+        self._usages: dict[LunId, Usage] = {}
         if not self._shards.all:
             raise Fail(
                 f"there is no lunfs-0.sock in {shards}",
@@ -84,7 +85,7 @@ class CowEngine:
 
     async def create(self, lun: LunId, size: int) -> None:
         """Make an empty LUN, durably, in the shard with the fewest."""
-        shard = self._shards.find(lun) or self._shards.emptiest()
+        shard = self._shards.find(lun) or await self._shards.emptiest()
         await shard.call(api.create, lun, size)
         shard.names.add(lun)
 
@@ -245,6 +246,7 @@ class CowEngine:
             await self._remove(name)
         await self._full.forget(lun)
         await self._remove(lun)
+        self._usages.pop(lun, None)
 
     async def _scratch_names(self, lun: LunId) -> list[LunId]:
         """Return the clone of a copy, and those that did not come to be."""
@@ -295,7 +297,17 @@ class CowEngine:
 
     async def usage(self, lun: LunId) -> Usage:
         """Return the LUN's size, 0 for a copy that was ended, and what is its own on the disk."""
-        return await self._shards.of(lun).call(api.usage, lun)
+        usage = await self._shards.of(lun).call(api.usage, lun)
+        self._usages[lun] = usage
+        return usage
+
+    async def last_usage(self, lun: LunId) -> Usage:
+        """As `usage`; what it was last while its shard does not answer, 0 if that is unknown."""
+        usage = await self._shards.of(lun).call_in_haste(api.usage, lun)
+        if usage is None:
+            return self._usages.get(lun, Usage(size=0, allocated=0))
+        self._usages[lun] = usage
+        return usage
 
 
 def _snapshots(prepared: Prepared) -> list[CopyPair]:

@@ -109,7 +109,7 @@ class Exchange:
         place: called in a thread, fills the descriptors of the image and of the store; what it
         leaves is durable here. Raises what it raises, VssError, OSError, with files left.
         """
-        shard = self._shards.find(origin) or self._shards.emptiest()
+        shard = self._shards.find(origin) or await self._shards.emptiest()
 
         def fill() -> None:
             for name in (origin, snapshot):

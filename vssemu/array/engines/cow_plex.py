@@ -52,7 +52,7 @@ class FullCopies:
         await source.call(api.prepare, [before])
         (size,) = await source.call(api.commit, [before])
         source.names.add(before.target)
-        home = self._shards.find(pair.target) or self._shards.emptiest()
+        home = self._shards.find(pair.target) or await self._shards.emptiest()
         await home.call(api.create, pair.target, size)
         home.names.add(pair.target)
         await self._copy(before.target, pair.target, await self.data(source, before.target))

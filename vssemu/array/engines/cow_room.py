@@ -5,26 +5,19 @@ Of a shard that does not answer nothing is told.
 
 from collections.abc import Collection
 from contextlib import suppress
-from typing import Final
-
-import trio
 
 from vssemu.api import shard as api
 from vssemu.array.engines.cow_nodes import owner_of
 from vssemu.array.engines.cow_shards import Shards
 from vssemu.vss.identity import LunId
 
-HASTE_SECONDS: Final = 2.0
-"""How long a shard may take to answer."""
-
 
 async def invalid(shards: Shards) -> list[LunId]:
     """Return the nodes without data. Raises VssError."""
     found: list[LunId] = []
     for shard in shards.all:
-        with trio.move_on_after(HASTE_SECONDS):
-            names = await shard.call(api.invalid)
-            found.extend(names)
+        names = await shard.call_in_haste(api.invalid)
+        found.extend(names or ())
     return found
 
 
@@ -39,9 +32,10 @@ async def freed_at_once(shards: Shards, luns: Collection[LunId]) -> set[LunId]:
     for lun in luns:
         if lun not in seen and (shard := shards.find(lun)) is not None:
             # FileNotFoundError: it was removed this moment.
-            with trio.move_on_after(HASTE_SECONDS), suppress(FileNotFoundError):
-                chain = (await shard.call(api.facts, lun)).chain
-                seen.update(chain)
-                eldest = next(name for name in chain if name not in gone)
-                found.add(owner_of(eldest))
+            with suppress(FileNotFoundError):
+                facts = await shard.call_in_haste(api.facts, lun)
+                if facts is not None:
+                    seen.update(facts.chain)
+                    eldest = next(name for name in facts.chain if name not in gone)
+                    found.add(owner_of(eldest))
     return found.intersection(luns)

@@ -8,6 +8,7 @@ not answer fails the call, by name, and nothing waits for it for ever.
 """
 
 import errno
+import math
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -39,7 +40,15 @@ LONG_SECONDS: Final = 1800.0
 SILENCE_SECONDS: Final = 10.0
 """How long a shard that is at work on a long call may not answer another one."""
 
+HASTE_SECONDS: Final = 2.0
+"""How long a shard may take to answer who can do without."""
+
+SHUNNED_SECONDS: Final = 5.0
+"""How long a shard that did not answer in haste is not asked in haste again."""
+
 _RETRY_SECONDS: Final = 0.02
+_THREADS: Final = 8
+"""Threads in which files of a shard are opened: all that it can keep waiting."""
 _AWAY: Final = (ConnectionRefusedError, FileNotFoundError, ConnectionResetError)
 
 P = ParamSpec("P")
@@ -60,6 +69,8 @@ class Shard:
         self._luns = luns
         self._mount = -1
         self._idle: list[client_trio.Client] = []
+        self._threads = trio.CapacityLimiter(_THREADS)
+        self._shunned_until = -math.inf
 
     @property
     def mount(self) -> int:
@@ -85,6 +96,17 @@ class Shard:
         """Call a method. Raises VssError; FileNotFoundError for a LUN that is not there."""
         with self.limited(method.name, ANSWER_SECONDS), _missing():
             return await self._patiently(method, *args, **kwargs)
+
+    async def call_in_haste(
+        self, method: Method[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R | None:
+        """As `call`; None of a shard that does not answer, or did not a moment ago."""
+        if trio.current_time() < self._shunned_until:
+            return None
+        with trio.move_on_after(HASTE_SECONDS):
+            return await self.call(method, *args, **kwargs)
+        self._shunned_until = trio.current_time() + SHUNNED_SECONDS
+        return None
 
     async def call_long(self, method: Method[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """As `call`, for what may take long while the shard lives; asked for again meanwhile."""
@@ -173,7 +195,9 @@ class Shard:
         Raises what it raises; Fail.
         """
         with self.limited("Open", ANSWER_SECONDS):
-            return await trio.to_thread.run_sync(work, *args, abandon_on_cancel=True)
+            return await trio.to_thread.run_sync(
+                work, *args, limiter=self._threads, abandon_on_cancel=True
+            )
 
     def connect(self, seconds: float) -> client.Client:
         """Return a blocking connection, each of whose calls may take so long. Raises OSError."""
@@ -233,9 +257,13 @@ class Shards:
             await shard.aclose()
         os.close(self._luns)
 
-    def emptiest(self) -> Shard:
-        """Return the shard with the fewest LUNs."""
-        return min(self.all, key=lambda shard: len(shard.names))
+    async def emptiest(self) -> Shard:
+        """Return the shard with the fewest LUNs, of those that answer if any does."""
+        ranked = sorted(self.all, key=lambda shard: len(shard.names))
+        for shard in ranked:
+            if await shard.call_in_haste(api.invalid) is not None:
+                return shard
+        return ranked[0]
 
     def find(self, name: LunId) -> Shard | None:
         """Return the shard that serves a node."""
