@@ -34,19 +34,20 @@ class FaultRig:
 
     def lun(self, size: int = 16 * MIB) -> LunId:
         """Make a LUN."""
-        lun = self._name()
+        lun = self.name()
         self.call(api.create, lun, size)
         return lun
 
     def snapshot(self, source: LunId) -> LunId:
         """Take a snapshot, which outlives a loss of power."""
-        pair = CopyPair(source=source, target=self._name())
+        pair = CopyPair(source=source, target=self.name())
         self.call(api.prepare, [pair])
         self.call(api.commit, [pair])
         self.call(api.settle, [pair.target])
         return pair.target
 
-    def _name(self) -> LunId:
+    def name(self) -> LunId:
+        """Return the name of a LUN that is to be."""
         return LunId(f"naa.6{next(self._numbers):031x}")
 
     def fault(self, lun: LunId, kind: LunFaultKind, sectors: str = "", **more: Any) -> LunFault:

@@ -6,13 +6,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.rig.lunfs.chains import directory
+from tests.rig.lunfs.chains import Driver, directory, wait
 from tests.rig.lunfs.chaosdisk import BLOCK
 from tests.rig.lunfs.ordeal import ORIGIN, Ordeal
+from vssemu.stores.format import store_length
 from vssemu.vss.identity import LunId
 
 FIRST, SECOND = LunId("snapshot0"), LunId("snapshot1")
 SEEDS = range(30)
+CHUNKS = 8
 
 
 @contextmanager
@@ -123,3 +125,18 @@ def test_what_was_handed_to_an_elder_that_ends_goes_to_the_next() -> None:
         ordeal.drain(order)
         assert not ordeal.chain.node(SECOND).valid
         assert ordeal.luns() == [FIRST, ORIGIN]
+
+
+def test_chunks_that_a_crash_left_do_not_show_where_zeroes_are_kept() -> None:
+    """Zeroes are not written to chunks that were never used, so these must be holes."""
+    with directory() as path:
+        driver = Driver(path, CHUNKS * BLOCK, chunk_size=BLOCK)
+        driver.snapshot("snapshot", store=store_length(CHUNKS, BLOCK))
+        driver.write("origin", b"\1" * BLOCK, 0)
+        with (path / "snapshot").open("r+b") as store:
+            store.seek(3 * BLOCK)
+            store.write(b"\2" * CHUNKS * BLOCK)
+        wait(driver.worker, driver.chain.reload())
+        driver.write("origin", b"\3" * (CHUNKS - 1) * BLOCK, BLOCK)
+        assert driver.whole("snapshot") == bytes(CHUNKS * BLOCK)
+        driver.close()
