@@ -12,7 +12,8 @@ from vssemu.daemons.confinement import confine
 from vssemu.linux import capabilities, fdstore
 
 RESTART_PAUSE = 0.2
-"""Seconds between the death of a service and its restart, doubled up to RESTART_PAUSE_MAX."""
+"""Seconds between the death of a service that lived shortly, and served, and its restart; doubled
+up to RESTART_PAUSE_MAX for one that does not come to serve."""
 RESTART_PAUSE_MAX = 5.0
 
 

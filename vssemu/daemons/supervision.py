@@ -23,7 +23,7 @@ from vssemu.daemons.supervised import RESTART_PAUSE, RESTART_PAUSE_MAX, Service,
 from vssemu.linux import fdstore
 
 STEADY_SECONDS = 10.0
-"""A service that lived this long, or said that it serves, waits for the shortest pause only."""
+"""A service that lived this long is started again at once: it is not one that cannot run."""
 
 
 class Supervisor:
@@ -113,8 +113,10 @@ class Supervisor:
         self._close_ready(service)
         served = service.says_ready and service.ready
         service.ready = False
-        if served or time.monotonic() - service.started_at > STEADY_SECONDS:
+        if served:
             service.pause = RESTART_PAUSE
+        if time.monotonic() - service.started_at > STEADY_SECONDS:
+            service.pause = 0.0
         self._put_off(service)
         if not service.restart:
             service.wanted = False
@@ -126,7 +128,7 @@ class Supervisor:
     def _put_off(service: Service) -> None:
         """Let the next start wait, each time longer."""
         service.not_before = time.monotonic() + service.pause
-        service.pause = min(service.pause * 2, RESTART_PAUSE_MAX)
+        service.pause = min(max(service.pause * 2, RESTART_PAUSE), RESTART_PAUSE_MAX)
 
     def _kill_what_lingers(self) -> None:
         now = time.monotonic()

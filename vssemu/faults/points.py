@@ -5,14 +5,14 @@ import signal
 from pathlib import Path
 from typing import Final, NoReturn
 
-import structlog
 import trio
 
+from vssemu import logs
 from vssemu.faults.plan import Fault
 from vssemu.faults.store import FaultStore, Ticket
 from vssemu.vss.errors import error_for
 
-logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+logger = logs.get_logger(__name__)
 
 _PAUSE: Final = 0.01
 

@@ -3,13 +3,13 @@
 import uuid
 from collections.abc import Awaitable, Callable
 
-import structlog
 import trio
 
+from vssemu import logs
 from vssemu.linux.credentials import PeerCredentials
 from vssemu.rpc.errors import RpcClosed
 
-logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+logger = logs.get_logger(__name__)
 
 OnClose = Callable[[], Awaitable[object]]
 

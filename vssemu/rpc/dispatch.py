@@ -11,8 +11,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-import structlog
-
+from vssemu import logs
 from vssemu.rpc.caller import Caller
 from vssemu.rpc.errors import (
     ExpectedMore,
@@ -26,7 +25,7 @@ from vssemu.rpc.interface import Interface, Method
 from vssemu.rpc.introspection import SERVICE, Introspection, ServiceInfo
 from vssemu.rpc.protocol import MAX_MESSAGE, Call, error_message, reply_message
 
-logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+logger = logs.get_logger(__name__)
 
 EncodeError = Callable[[Exception], dict[str, Any] | None]
 """Makes the parameters of `Failed` of an exception; None for one it does not know."""

@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import structlog
 import trio
 
+from vssemu import logs
 from vssemu.linux.credentials import peer_credentials
 from vssemu.rpc.ancillary import RECEIVE_BYTES, with_descriptor
 from vssemu.rpc.caller import Caller
@@ -29,7 +29,7 @@ from vssemu.rpc.introspection import ServiceInfo
 from vssemu.rpc.listening import identity_of, listen_unix, remove_name
 from vssemu.rpc.protocol import MAX_MESSAGE, Framer, error_message, parse_call
 
-logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+logger = logs.get_logger(__name__)
 
 CLOSE_SECONDS = 30.0
 """How long each on_close callback may take; a hold is over after 10 s, a thaw is quick."""

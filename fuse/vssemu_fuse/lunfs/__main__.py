@@ -19,9 +19,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import structlog
 import trio
 
+from vssemu import logs
 from vssemu.linux import fdstore
 from vssemu.linux.readiness import tell_ready
 from vssemu.stores.format import LARGEST_CHUNK, SMALLEST_CHUNK, check_chunk_size
@@ -37,7 +37,7 @@ from vssemu_fuse.lunfs.shard import Shard
 
 POOL: Final = "pool"
 
-logger: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+logger = logs.get_logger(__name__)
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -70,7 +70,7 @@ def _chunk_size(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the shard until it is told to end; return the exit status."""
     options = parse_arguments(argv)
-    configure_logs()
+    logs.write_lines()
     prepare_process()
     status = 1
     try:
@@ -134,19 +134,6 @@ async def _serve(
             await path.serve()
             nursery.cancel_scope.cancel()
     return status
-
-
-def configure_logs() -> None:
-    """Have everything logged as lines of JSON on standard error."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
-import structlog
 
+from vssemu import logs
 from vssemu.linux import locks
 from vssemu.vss.errors import BadState, ObjectNotFound
 from vssemu.vss.identity import LunId
@@ -24,7 +24,7 @@ from vssemu_fuse.lunfs.record import Record
 from vssemu_fuse.lunfs.served import ServedChain, Setting
 from vssemu_fuse.lunfs.work import Work
 
-_log = structlog.get_logger(__name__)
+_log = logs.get_logger(__name__)
 
 T = TypeVar("T")
 

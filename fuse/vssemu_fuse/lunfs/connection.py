@@ -17,8 +17,7 @@ import mmap
 import os
 from typing import Final
 
-import structlog
-
+from vssemu import logs
 from vssemu.linux import fuse
 from vssemu_fuse.lunfs import wire
 from vssemu_fuse.lunfs.buffers import aligned
@@ -47,7 +46,7 @@ _WANTED: Final = (
     | InitFlag.HAS_RESEND
 )
 
-_log = structlog.get_logger(__name__)
+_log = logs.get_logger(__name__)
 
 
 class Connection:

@@ -26,13 +26,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from vssemu import logs
 from vssemu.stores.format import (
     EXCEPTION,
     exception_offset,
@@ -44,7 +44,7 @@ from vssemu_fuse.lunfs.nodes import Node, Run, Ticket, Wanted, enter, leave, own
 from vssemu_fuse.lunfs.view import BLOCK
 from vssemu_fuse.lunfs.work import Gate, Operation, Work, Worker
 
-_log = logging.getLogger(__name__)
+_log = logs.get_logger(__name__)
 
 MOST_ENTRIES: Final = 512
 """Entries in a commit; they stand in at most TABLE_BLOCKS blocks of the table."""
@@ -352,7 +352,7 @@ class Copier:
 
     def _fail(self, node: Node, error: OSError) -> Operation[None]:
         """End a snapshot in whose store nothing more can be kept."""
-        _log.warning("%s is invalid now: %s", node.lun, error)
+        _log.warning("snapshot_invalid", lun=node.lun, error=str(error))
         if node.ending is None:
             node.ending = Gate()
             yield from self._note_end(node)
@@ -367,12 +367,12 @@ class Copier:
         try:
             yield from write_header(node.disk, self.chunk_size, valid=False)
         except OSError as error:
-            _log.warning("%s: its header cannot be written: %s", node.lun, error)
+            _log.warning("header_not_written", lun=node.lun, error=str(error))
             try:
                 node.disk.zero(0, BLOCK)
                 yield node.disk.flush()
             except OSError as again:
-                _log.error("%s is invalid, and its store does not say so: %s", node.lun, again)
+                _log.error("snapshot_not_marked_invalid", lun=node.lun, error=str(again))
                 self.is_unsure = True
         gate, node.ending = node.ending, None
         assert gate is not None, "only who set the gate notes the end"

@@ -14,8 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import structlog
-
+from vssemu import logs
 from vssemu.api.lunfaults import Loss, PowerStatus, WriteLogStatus
 from vssemu.faults.luns import FaultState, LunFault, LunFaultStatus
 from vssemu.faults.writelog import LogHeader, LogWriter
@@ -31,7 +30,7 @@ from vssemu_fuse.lunfs.power import Supply
 from vssemu_fuse.lunfs.shard import Runner
 from vssemu_fuse.lunfs.work import Operation, Worker
 
-_log = structlog.get_logger(__name__)
+_log = logs.get_logger(__name__)
 
 SEEDS: Final = 1 << 32
 QUIET_SECONDS: Final = 5.0

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
-
+from vssemu import logs
 from vssemu.faults.writelog import LogWriter
 from vssemu.vss.errors import VssError
 from vssemu.vss.identity import LunId
@@ -28,7 +27,7 @@ from vssemu_fuse.lunfs.power import PoweredView, Supply
 from vssemu_fuse.lunfs.view import View
 from vssemu_fuse.lunfs.work import Worker
 
-_log = structlog.get_logger(__name__)
+_log = logs.get_logger(__name__)
 
 
 @dataclass(kw_only=True, slots=True, eq=False)

@@ -15,8 +15,7 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
+from vssemu import logs
 from vssemu.linux import fuse, mount
 from vssemu.linux.fdstore import Store
 from vssemu_fuse.lunfs.connection import LARGEST
@@ -25,7 +24,7 @@ CONNECTION: Final = "fuse"
 MOUNT: Final = "mount"
 _ATTRIBUTES: Final = mount.MountAttribute.NOSUID | mount.MountAttribute.NODEV
 
-_log = structlog.get_logger(__name__)
+_log = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

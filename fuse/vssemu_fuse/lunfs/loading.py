@@ -7,12 +7,11 @@ once the table has grown up to it.
 
 from __future__ import annotations
 
-import logging
-from typing import Final
+import sys
+from array import array
+from typing import Final, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from vssemu import logs
 from vssemu.stores.format import (
     EXCEPTION,
     area_chunk,
@@ -27,12 +26,17 @@ from vssemu_fuse.lunfs.nodes import Node
 from vssemu_fuse.lunfs.view import BLOCK
 from vssemu_fuse.lunfs.work import Operation
 
-_log = logging.getLogger(__name__)
+_log = logs.get_logger(__name__)
 
 _READ_AHEAD: Final = 256
 """Areas that are read at once at most; as many bytes at most as a MiB has."""
 
-_ENTRY: Final = np.dtype([("old", "<u8"), ("new", "<u8")])
+
+class _Table(NamedTuple):
+    """All exceptions of a store: numbers of chunks, by position."""
+
+    old: array[int]
+    new: array[int]
 
 
 def write_header(disk: Disk, chunk_size: int, *, valid: bool = True) -> Operation[None]:
@@ -61,28 +65,27 @@ def load(node: Node, chunk_size: int) -> Operation[bool]:
         table = yield from _table(node.disk, chunk_size)
         _check(table, node, chunk_size)
     except (OSError, ValueError) as error:
-        _log.error("%s is invalid, and its elders with it: %s", node.lun, error)
+        _log.error("invalid_with_its_elders", lun=node.lun, error=str(error))
         return False
     node.valid = header.valid
-    node.count = len(table)
-    node.table = dict(zip(table["old"].tolist(), table["new"].tolist(), strict=True))
-    if len(table):
-        last = int(table["new"].max())
-        node.next_chunk = next_data_chunk(last, exceptions_per_area(chunk_size))
+    node.count = len(table.old)
+    node.table = dict(zip(table.old, table.new, strict=True))
+    if node.count:
+        node.next_chunk = next_data_chunk(max(table.new), exceptions_per_area(chunk_size))
     if node.valid:
         try:
             yield from _wipe(node, chunk_size)
         except OSError as error:
-            _log.error("%s is invalid, and its elders with it: %s", node.lun, error)
+            _log.error("invalid_with_its_elders", lun=node.lun, error=str(error))
             return False
     return True
 
 
-def _table(disk: Disk, chunk_size: int) -> Operation[NDArray[np.void]]:
+def _table(disk: Disk, chunk_size: int) -> Operation[_Table]:
     """Read all entries, some areas at a time, up to the one that ends the table."""
     per = exceptions_per_area(chunk_size)
     end = disk.size // chunk_size
-    found = [np.empty(0, dtype=_ENTRY)]
+    table = _Table(array("Q"), array("Q"))
     area, ahead = 0, 1
     rooms = aligned(max(chunk_size, 1 << 20))
     while True:
@@ -94,31 +97,44 @@ def _table(disk: Disk, chunk_size: int) -> Operation[NDArray[np.void]]:
             disk.read(rooms[index * chunk_size : (index + 1) * chunk_size], chunk * chunk_size)
             for index, chunk in enumerate(chunks)
         ]
-        entries = np.frombuffer(rooms[: len(chunks) * chunk_size], dtype=_ENTRY)
-        ends = np.flatnonzero(entries["new"] == 0)
-        count = int(ends[0]) if len(ends) else len(entries)
-        found.append(entries[:count].copy())
-        if len(ends):
-            return np.concatenate(found)
+        numbers = array("Q", bytes(rooms[: len(chunks) * chunk_size]))
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        old, new = numbers[::2], numbers[1::2]
+        count = _index_of_zero(new)
+        table.old.extend(old[:count])
+        table.new.extend(new[:count])
+        if count < len(new):
+            return table
         area += len(chunks)
         ahead = min(ahead * 4, _READ_AHEAD, max(1, len(rooms) // chunk_size))
 
 
-def _check(table: NDArray[np.void], node: Node, chunk_size: int) -> None:
+def _index_of_zero(numbers: array[int]) -> int:
+    """Return where the first zero is; the length when there is none."""
+    try:
+        return numbers.index(0)
+    except ValueError:
+        return len(numbers)
+
+
+def _check(table: _Table, node: Node, chunk_size: int) -> None:
     """Raise ValueError for entries that cannot be."""
-    per = np.uint64(exceptions_per_area(chunk_size))
-    new = table["new"]
-    if (table["old"] >= np.uint64(node.chunks)).any():
+    if not table.old:
+        return
+    last = max(table.new)
+    if max(table.old) >= node.chunks:
         raise ValueError("its table has chunks that the snapshot lacks")
-    if (new >= np.uint64(node.disk.size // chunk_size)).any():
+    if last >= node.disk.size // chunk_size:
         raise ValueError("its table has chunks beyond the end")
-    if ((new - np.uint64(1)) % (per + np.uint64(1)) == 0).any():
+    data = set(table.new)
+    per = exceptions_per_area(chunk_size)
+    if not data.isdisjoint(range(area_chunk(0, per), last + 1, per + 1)):
         raise ValueError("its table has data in a chunk of the table")
-    for column, what in (("new", "data"), ("old", "a chunk")):
-        # Sorted, not np.unique: that one takes seconds for a million.
-        ordered = np.sort(table[column])
-        if (ordered[1:] == ordered[:-1]).any():
-            raise ValueError(f"its table has {what} twice")
+    if len(data) < len(table.new):
+        raise ValueError("its table has data twice")
+    if len(set(table.old)) < len(table.old):
+        raise ValueError("its table has a chunk twice")
 
 
 def _wipe(node: Node, chunk_size: int) -> Operation[None]:

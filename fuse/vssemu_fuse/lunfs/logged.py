@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import structlog
-
+from vssemu import logs
 from vssemu.faults.writelog import LogWriter
 from vssemu_fuse.lunfs.view import View
 from vssemu_fuse.lunfs.work import Operation, Work
 
-_log = structlog.get_logger(__name__)
+_log = logs.get_logger(__name__)
 
 
 class Recording:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import structlog
 
+from vssemu import logs
 from vssemu.faults.luns import FaultState, LunFault
 from vssemu.vss.errors import InvalidArgument
 from vssemu_fuse.lunfs.faulty import SetFault
@@ -21,7 +21,7 @@ from vssemu_fuse.lunfs.faulty import SetFault
 NAME: Final = "faults"
 _UNFINISHED: Final = "faults.new"
 
-_log = structlog.get_logger(__name__)
+_log = logs.get_logger(__name__)
 
 
 class KeptFault(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,8 +14,7 @@ import os
 import struct
 from typing import Any, Final, Protocol
 
-import structlog
-
+from vssemu import logs
 from vssemu_fuse.lunfs import wire
 from vssemu_fuse.lunfs.names import Node
 from vssemu_fuse.lunfs.unaligned import Unaligned
@@ -42,7 +41,7 @@ _ZERO: Final = 16
 _ZERO_KEEPING_SIZE: Final = 17
 _ODD: Final = BLOCK - 1
 
-_log = structlog.get_logger(__name__)
+_log = logs.get_logger(__name__)
 
 
 class Desk(Protocol):

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-import structlog
 import trio
 
+from vssemu import logs
 from vssemu.linux.aio import flushing
 from vssemu.stores.format import store_length
 from vssemu.vss.identity import LunId
@@ -25,7 +25,7 @@ from vssemu_fuse.lunfs.record import Node, Record
 from vssemu_fuse.lunfs.view import View
 from vssemu_fuse.lunfs.work import Operation, Worker
 
-_log = structlog.get_logger(__name__)
+_log = logs.get_logger(__name__)
 
 CHUNK_SIZE: Final = 16 << 10
 """Bytes of a chunk of a chain that has its first snapshot.

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-import structlog
-
+from vssemu import logs
 from vssemu.linux import memory
 from vssemu.linux.fdstore import Store
 from vssemu_fuse.lunfs import keeping
@@ -28,7 +27,7 @@ from vssemu_fuse.lunfs.work import Worker
 PRIORITY: Final = -15
 """Niceness: as a disk, it is not to wait for a processor behind those who wait for it."""
 
-_log = structlog.get_logger(__name__)
+_log = logs.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol, TypeVar
 
-import structlog
 import trio
 
+from vssemu import logs
 from vssemu.stores.format import LARGEST_CHUNK, store_length
 from vssemu.vss.engine import CopyPair
 from vssemu.vss.errors import BadState, InvalidArgument
@@ -29,7 +29,7 @@ from vssemu_fuse.lunfs.record import Node, Record
 from vssemu_fuse.lunfs.served import ServedChain, take
 from vssemu_fuse.lunfs.work import Work
 
-_log = structlog.get_logger(__name__)
+_log = logs.get_logger(__name__)
 
 COMMIT_SECONDS: Final = 5.0
 """How long the writes that were submitted before a commit may take."""

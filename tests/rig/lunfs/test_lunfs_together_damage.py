@@ -83,7 +83,7 @@ def test_a_damaged_store_ends_its_snapshot_and_the_elders_that_saw_through_it(
     assert first(rig, lun) == NEW
     assert first(rig, younger) is None
     assert first(rig, elder) is None
-    assert f"{younger} is invalid" in rig.rig.log()
+    assert f'"invalid_with_its_elders", "lun": "{younger}"' in rig.rig.log()
     with rig.rig.loop(lun) as device:
         write(device, 1, NEW)
         assert read(device, 1) == NEW

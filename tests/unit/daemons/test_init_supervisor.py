@@ -12,6 +12,7 @@ import pytest
 
 from vssemu.daemons.init import Init
 from vssemu.daemons.supervised import RESTART_PAUSE
+from vssemu.daemons.supervision import STEADY_SECONDS
 
 
 @pytest.fixture
@@ -72,3 +73,13 @@ def test_only_a_service_that_never_served_is_put_off_longer_each_time(
         init.supervisor._ended(service, signal.SIGKILL)
     pause = service.not_before - time.monotonic()
     assert (pause > 2 * RESTART_PAUSE) is longer
+
+
+def test_a_service_that_lived_long_is_there_again_at_once(init: Init) -> None:
+    service = init.supervisor.services["one"]
+    pauses = []
+    for seconds in (STEADY_SECONDS + 1, 0.0, STEADY_SECONDS + 1):
+        service.started_at = time.monotonic() - seconds
+        init.supervisor._ended(service, signal.SIGKILL)
+        pauses.append(service.not_before > time.monotonic() + RESTART_PAUSE / 2)
+    assert pauses == [False, True, False]
