@@ -1,5 +1,9 @@
-"""A power loss at any moment of what is rare: a snapshot's first copy, and its end."""
+"""A power loss at any moment of what is rare: a snapshot's first copy, and its end.
 
+`VSSEMU_LOSSES` (12): how many moments.
+"""
+
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +17,9 @@ from vssemu.stores.format import store_length
 from vssemu.vss.identity import LunId
 
 FIRST, SECOND = LunId("snapshot0"), LunId("snapshot1")
-SEEDS = range(30)
+SEEDS = range(int(os.environ.get("VSSEMU_LOSSES", "12")))
+TORN = (9, 13, 14)
+"""Seeds that leave a later area of a table and not the end of an earlier one."""
 CHUNKS = 8
 
 
@@ -92,7 +98,7 @@ def large(order: random.Random) -> Iterator[Ordeal]:
 
 
 def test_the_end_of_a_torn_table_does_not_come_to_life() -> None:
-    for seed in SEEDS[:16]:
+    for seed in (*TORN, *SEEDS[: len(SEEDS) // 3]):
         order = random.Random(seed)
         with large(order) as ordeal:
             ordeal.snapshot(ORIGIN)

@@ -16,7 +16,7 @@ from tests.rig.lunfs.chaosdisk import BLOCK
 from tests.rig.lunfs.ordeal import ORIGIN, Ordeal
 from vssemu.vss.identity import LunId
 
-EXAMPLES = int(os.environ.get("VSSEMU_CHAIN_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("VSSEMU_CHAIN_EXAMPLES", "25"))
 SEEDS = st.integers(0, 2**32 - 1)
 MOST_NODES = 7
 

@@ -1,6 +1,6 @@
 """lunfs killed at some moments of copy, exception, data and answer, also twice in a row.
 
-`VSSEMU_MOMENTS` (9): every how many-th moment; 1 for all of them, which takes minutes.
+`VSSEMU_MOMENTS` (13): every how many-th moment; 1 for all of them, which takes minutes.
 """
 
 import os
@@ -11,7 +11,7 @@ import pytest
 from tests.rig.lunfs.killmoments import die_at_moments
 from vssemu.linux import fuse
 
-EVERY = int(os.environ.get("VSSEMU_MOMENTS", "9"))
+EVERY = int(os.environ.get("VSSEMU_MOMENTS", "13"))
 
 pytestmark = pytest.mark.skipif(
     not fuse.kernel_resends(), reason="this kernel does not send requests again (6.9 does)"

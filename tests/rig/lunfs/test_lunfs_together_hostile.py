@@ -153,24 +153,28 @@ def test_a_lun_whose_record_is_damaged_is_not_made_anew(one: FaultRig) -> None:
     assert (one.pool / lun / "image").read_bytes()[:BLOCK] == b"a" * BLOCK
 
 
-@pytest.mark.parametrize("limit", [0, 1, 100_000, 256 << 10])
-def test_a_store_without_room_ends_its_snapshot_alone(one: FaultRig, limit: int) -> None:
-    lun = one.lun(MIB)
-    with one.rig.loop(lun) as device:
-        write(device, 0, b"a" * BLOCK)
-        elder = one.snapshot(lun)
-        pair = CopyPair(source=lun, target=name(1000 + limit))
-        one.call(api.prepare, [pair], limit)
-        one.call(api.commit, [pair])
-        one.rig.restart()
-        for block in range(0, 256, 16):
-            write(device, block, b"b" * BLOCK)
+def test_a_store_without_room_ends_its_snapshot_alone(one: FaultRig) -> None:
+    pairs, elders = [], []
+    for limit in (0, 1, 100_000, 256 << 10):
+        lun = one.lun(MIB)
+        with one.rig.loop(lun) as device:
+            write(device, 0, b"a" * BLOCK)
+        elders.append(one.snapshot(lun))
+        pairs.append(CopyPair(source=lun, target=name(1000 + limit)))
+        one.call(api.prepare, pairs[-1:], limit)
+        one.call(api.commit, pairs[-1:])
+    one.rig.restart()
+    for pair in pairs:
+        with one.rig.loop(pair.source) as device:
+            for block in range(0, 256, 16):
+                write(device, block, b"b" * BLOCK)
     one.rig.restart()
     invalid = one.call(api.invalid)
-    assert (pair.target in invalid, elder in invalid) == (True, False)
-    descriptor = one.rig.open(elder, flags=os.O_RDONLY)
-    assert os.pread(descriptor, MIB, 0) == b"a" * BLOCK + bytes(MIB - BLOCK)
-    os.close(descriptor)
+    for pair, elder in zip(pairs, elders, strict=True):
+        assert (pair.target in invalid, elder in invalid) == (True, False)
+        descriptor = one.rig.open(elder, flags=os.O_RDONLY)
+        assert os.pread(descriptor, MIB, 0) == b"a" * BLOCK + bytes(MIB - BLOCK)
+        os.close(descriptor)
 
 
 def test_a_lun_of_64_tib_costs_what_is_written_to_it(one: FaultRig) -> None:

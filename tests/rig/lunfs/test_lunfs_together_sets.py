@@ -7,7 +7,7 @@ import pytest
 
 from tests.rig.lunfs.setstorm import set_storm
 
-SECONDS = float(os.environ.get("VSSEMU_SECONDS", "4"))
+SECONDS = float(os.environ.get("VSSEMU_SECONDS", "3"))
 SEED = int(os.environ.get("VSSEMU_SEED", "1"))
 
 
