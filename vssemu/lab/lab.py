@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vssemu.array import leftovers
-from vssemu.lab import cleanup, config, enter, hosts, root, status, supervisor
+from vssemu.lab import cleanup, config, enter, hosts, root, shards, status, supervisor
 from vssemu.lab.changing import Changing
 from vssemu.lab.config import LabConfig
 from vssemu.lab.growth import Growth, grown, growth, settled, whole
@@ -171,6 +171,7 @@ class Lab:
         """Press a host's power button: thaw what it holds, then kill its PID 1."""
         with self._locked():
             self.known.check_host(host)
+            shards.revive(self.paths)
             control = self.paths.supervisor_socket
             guard = hosts.guard_name(host)
             supervisor.request(control, {"op": "stop", "name": guard})
@@ -229,6 +230,7 @@ class Lab:
         if identity is None:
             return
         try:
+            shards.revive(self.paths)
             supervisor.request(self.paths.supervisor_socket, {"op": "shutdown"})
         except Fail:
             return

@@ -168,6 +168,32 @@ def kill_shards_then_supervisor(rig: Rig) -> None:
     os.kill(supervisor_of(rig), signal.SIGKILL)
 
 
+def test_a_host_is_switched_off_and_its_lab_ends_in_order_while_shards_hang(
+    own_lab: Callable[..., Rig],
+) -> None:
+    """Under writes; what was written before is there when the host is back."""
+    rig = own_lab("F:=64M", engine="cow", hosts=(ONE,))
+    fill(rig.path(ONE, "/mnt/F/data"), files=5)
+    frozen = digest(rig.path(ONE, "/mnt/F/data"))
+    with rig.running(ONE, "python3", "-c", WRITES, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline()
+        # The kernel has to ask for the inodes of their files anew.
+        rig.restart_shards()
+        assert writer.stdout.readline()
+        stop_shards(rig)
+        printed("lab", "poweroff", "--name", rig.name, ONE)
+    printed("lab", "start", "--name", rig.name, ONE)
+    assert digest(rig.path(ONE, "/mnt/F/data")) == frozen
+    with rig.running(ONE, "python3", "-c", WRITES, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline()
+        rig.seen_luns.update(rig.lun_ids())
+        stop_shards(rig)
+        printed("lab", "down", "--name", rig.name)
+    assert_nothing_left(rig)
+
+
 @pytest.mark.parametrize("end", [stop_shards, kill_shards_then_supervisor])
 def test_a_lab_is_taken_away_whatever_of_it_is_dead_or_hangs(
     own_lab: Callable[..., Rig], end: Callable[[Rig], None]
