@@ -16,6 +16,7 @@ BENCHES = {
     "cow_first": "First writes of the cow engine",
     "cow_chunks": "Chunk sizes of the cow engine; ratios to the smallest",
     "cow_million": "Creating a snapshot with the cow engine",
+    "cow_restart": "A shard of the cow engine that is killed",
     "transport": "Transport, client to client",
     "tar": "Reading through the device object",
     "hundredth": "The hundredth shadow copy",
