@@ -6,7 +6,8 @@ loop; `supervision` has the services, `supervised` one of them, `control` the co
 
 Table: {"socket": path, "logs": directory, "dev": directory or null, "services": [
     {"name", "argv", "env", "after": [names], "confined": bool, "dies_with_me": bool,
-     "restart": bool, "stop_seconds": float, "descriptors": how many are kept}]}
+     "restart": bool, "stop_seconds": float, "descriptors": how many are kept,
+     "nice": its niceness from the very start}]}
 In argv, `{ready_fd}` becomes the number of a descriptor to which the service writes once it
 serves; a service without it counts as ready at once. Descriptors to keep are sent to the
 socket beside the control socket, with the suffix .notify (`vssemu.linux.fdstore`).

@@ -3,6 +3,7 @@
 Synchronous and standard library only, like all that PID 1 does.
 """
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -30,6 +31,7 @@ class Service:
         self.restart: bool = spec.get("restart", True)
         self.stop_seconds: float = spec.get("stop_seconds", 5.0)
         self.most_kept: int = spec.get("descriptors", 0)
+        self.nice: int | None = spec.get("nice")
         self.kept: dict[str, int] = {}
         self.wanted = True
         self.pid = 0
@@ -82,6 +84,9 @@ def become(service: Service, ready_fd: int, log: Path, store: Path) -> None:
         os.setsid()
         if service.dies_with_me:
             capabilities.set_parent_death_signal(signal.SIGKILL)
+        if service.nice is not None:
+            with contextlib.suppress(PermissionError):  # then it waits like others
+                os.setpriority(os.PRIO_PROCESS, 0, service.nice)
         if service.confined:
             confine()
         kept: dict[str, str] = {}

@@ -26,6 +26,8 @@ MOST_SHARDS = 4
 """More processors than these serve somebody else: the hosts, say."""
 KEPT_BY_SHARD = 8
 """What the supervisor keeps for a shard: its connection, its mount, the pool's directory."""
+SHARD_NICE = -15
+"""As it gives itself: while it starts, too, nobody's disk waits behind those who wait for it."""
 KEPT_DESCRIPTORS = 1024
 """What PID 1 keeps for devicefs: its connection to the kernel, and a device for each copy."""
 INIT_SOCKET = "/run/vssemu/init.sock"
@@ -119,7 +121,7 @@ def _shard(config: LabConfig, paths: LabPaths, number: int) -> dict[str, Any]:
         *(("--safety", config.safety) if config.safety else ()),
         *("--ready-fd", "{ready_fd}"),
     )
-    return {"name": name, "argv": argv, "descriptors": KEPT_BY_SHARD}
+    return {"name": name, "argv": argv, "descriptors": KEPT_BY_SHARD, "nice": SHARD_NICE}
 
 
 def guard_service(paths: LabPaths, host: str) -> dict[str, Any]:

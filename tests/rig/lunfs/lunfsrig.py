@@ -146,6 +146,7 @@ class LunfsRig:
             "name": self.name(number),
             "argv": [sys.executable, *program, *where, *ready, *self._arguments],
             "descriptors": 4,
+            "nice": -15,
             "dies_with_me": True,
         }
 

@@ -83,3 +83,16 @@ def test_a_service_that_lived_long_is_there_again_at_once(init: Init) -> None:
         init.supervisor._ended(service, signal.SIGKILL)
         pauses.append(service.not_before > time.monotonic() + RESTART_PAUSE / 2)
     assert pauses == [False, True, False]
+
+
+def test_a_service_has_its_niceness_from_the_start(init: Init) -> None:
+    service = init.supervisor.services["one"]
+    service.argv, service.nice = ["sleep", "60"], os.getpriority(os.PRIO_PROCESS, 0) + 3
+    init.supervisor.step()
+    try:
+        wait = time.monotonic() + 10
+        while os.getpriority(os.PRIO_PROCESS, service.pid) != service.nice:
+            assert time.monotonic() < wait
+    finally:
+        os.kill(service.pid, signal.SIGKILL)
+        os.waitpid(service.pid, 0)
