@@ -37,10 +37,12 @@ class Victim(Enum):
 
 GONE, FREE, FAILED, HERE = "gone", "committed", "import-failed", "claimed"
 PLAIN, WRITABLE, BEGUN = "independent", "independent, writable", "prepared"
+DELETING = "deleting"
 """What the array has of the set in the end: nothing; a copy that anybody may import who has
 its document; one that waits for the clean-up verb; one that is on its host as before; one that
 belongs to the administrator; one that was only begun, which its provider drops at the next
-BeginPrepareSnapshot: it hears of no abort before DoSnapshotSet."""
+BeginPrepareSnapshot: it hears of no abort before DoSnapshotSet; one whose deletion has begun, and
+ends when it is deleted again."""
 
 OK, NOBODY, BROKEN = "ok", "the requester is dead", "connection lost"
 VETO, UNEXPECTED = "VSS_E_PROVIDER_VETO", "VSS_E_UNEXPECTED_PROVIDER_ERROR"
@@ -185,6 +187,8 @@ HANGS = {
     (Victim.PROVIDER, Point(_C, CreationStep.PRE_COMMIT)): Seen(UNEXPECTED, GONE, _ABORTED),
     (Victim.ARRAYD, Point(_C, CreationStep.COMMIT)): Seen(NO_HOLD, GONE, _ABORTED),
     (Victim.ARRAYD, Point(_D, DeletionStep.ON_LUN_EMPTY)): Seen(UNEXPECTED, HERE),
+    (Victim.LUNFS, Point(_C, CreationStep.COMMIT)): Seen(NO_HOLD, GONE, _ABORTED),
+    (Victim.LUNFS, Point(_D, DeletionStep.ON_LUN_EMPTY)): Seen(VETO, DELETING),
 }
 """What is seen when the victim hangs (SIGSTOP) until the requester has its answer."""
 

@@ -3,6 +3,7 @@
 import mmap
 import os
 import random
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.rig.lunfs import plainserver
 from tests.rig.lunfs.conftest import make_images, scratch
 from tests.rig.lunfs.lunfsrig import BLOCK, MIB, LunfsRig, run, running
-from vssemu.linux import libc, loop
+from vssemu.linux import libc, loop, statx
 from vssemu.rpc.client import connect
 from vssemu_fuse.lunfs.names import inode_of
 
@@ -237,3 +238,27 @@ def test_a_look_at_a_loop_device_never_waits_for_a_dead_shard(plain: LunfsRig) -
             look_at.start()
             look_at.join(2)
             assert seen
+
+
+def test_what_a_file_is_can_be_told_while_its_shard_hangs(plain: LunfsRig) -> None:
+    """After a restart the kernel asks for inodes anew: devices over others' files are passed."""
+    with plain.loop("first") as device:
+        fd = plain.open("first")
+        facts = os.fstat(fd)
+        plain.restart()
+        os.kill(plain.pid(), signal.SIGSTOP)
+        seen: list[object] = []
+
+        def look_at() -> None:
+            seen.append(statx.identity(fd))
+            seen.append(loop.backing_file(device.number))
+            seen.append(loop.bindings_of({(0, 0)}, may_be=lambda name: name.endswith("/other")))
+
+        thread = threading.Thread(target=look_at)
+        thread.start()
+        thread.join(10)
+        found = list(seen)
+        os.kill(plain.pid(), signal.SIGCONT)
+        thread.join()
+        assert found == [(facts.st_dev, facts.st_ino), "/first", []]
+        os.close(fd)
