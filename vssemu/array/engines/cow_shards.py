@@ -20,6 +20,7 @@ import trio
 
 from vssemu.api import shard as api
 from vssemu.api.errors import decode_error
+from vssemu.linux import statx
 from vssemu.rpc import client, client_trio
 from vssemu.rpc.errors import RpcBroken, RpcError
 from vssemu.rpc.interface import Method
@@ -181,7 +182,7 @@ class Shard:
         """Keep the descriptor of the mount, unless it is the one that is there."""
         if self._mount < 0:
             self._mount = descriptor
-        elif os.fstat(self._mount).st_dev == os.fstat(descriptor).st_dev:
+        elif statx.identity(self._mount)[0] == statx.identity(descriptor)[0]:
             os.close(descriptor)
         else:
             # Nobody kept what it had: its LUNs are gone from the hosts that had them.

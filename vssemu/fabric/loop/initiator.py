@@ -89,7 +89,8 @@ class LoopInitiator:
         """
         backing = await self.open(lun, view, writable=writable)
         try:
-            if offset + length > blockdev.size(backing):
+            # In a thread: who serves the file may be asked.
+            if offset + length > await trio.to_thread.run_sync(blockdev.size, backing):
                 raise OSError(errno.EINVAL, f"{offset} + {length} bytes are beyond its end", lun)
             device, keeper = await bind(
                 backing,
