@@ -144,6 +144,10 @@ class Storm:
             self._unlink(name)
         for lun in self.luns.values():
             lun.is_going = not self.chain.node(lun.name).valid
+        if self.chance.random() < 0.5:
+            # Taken between what was done of a request and its being made again.
+            self._snapshot()
+            self.scheduler.finish()
         for key, request in list(self._requests.items()):
             if request.kind == "read" or request.lun.name not in self.luns:
                 self._forget(key)
