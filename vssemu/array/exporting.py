@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from vssemu.array.border import storage
 from vssemu.array.callersfiles import CallersFile, about
 from vssemu.array.core import Core, existing
-from vssemu.array.engines.cow import CowEngine
-from vssemu.array.engines.cow_exchange import Exchange, StillPair
+from vssemu.array.engines.cow.engine import CowEngine
+from vssemu.array.engines.cow.exchange import Exchange, StillPair
 from vssemu.array.engines.files import opened
 from vssemu.array.progress import Progress
 from vssemu.array.rows import LunRow

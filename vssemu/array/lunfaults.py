@@ -9,7 +9,7 @@ from vssemu.api import lunfaults as api
 from vssemu.api.lunfaults import Loss, PowerStatus, WriteLogStatus
 from vssemu.array.border import storage
 from vssemu.array.core import Core, existing
-from vssemu.array.engines.cow_shards import Shards
+from vssemu.array.engines.cow.shards import Shards
 from vssemu.faults.luns import LunFault, LunFaultStatus
 from vssemu.rpc.caller import Caller
 from vssemu.rpc.interface import Method

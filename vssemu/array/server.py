@@ -22,7 +22,7 @@ from vssemu.api.errors import encode_error, unexpected
 from vssemu.api.lunfaults import lun_faults
 from vssemu.array.array import Array
 from vssemu.array.callersfiles import callers_file
-from vssemu.array.engines.cow import CowEngine
+from vssemu.array.engines.cow.engine import CowEngine
 from vssemu.array.lunfaults import LunFaultsService
 from vssemu.array.points import Pointed
 from vssemu.array.progress import Progress, told

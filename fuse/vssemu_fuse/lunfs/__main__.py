@@ -26,14 +26,14 @@ from vssemu.linux import fdstore
 from vssemu.linux.readiness import tell_ready
 from vssemu.stores.format import LARGEST_CHUNK, SMALLEST_CHUNK, check_chunk_size
 from vssemu.vss.errors import VssError
-from vssemu_fuse.lunfs.buffers import Scratch
-from vssemu_fuse.lunfs.chains import Chains
-from vssemu_fuse.lunfs.control import Control, serve_control
-from vssemu_fuse.lunfs.faultcontrol import FaultControl
-from vssemu_fuse.lunfs.instruments import Instruments
-from vssemu_fuse.lunfs.served import CHUNK_SIZE, Setting
-from vssemu_fuse.lunfs.serving import DataPath, data_path, prepare_process
-from vssemu_fuse.lunfs.shard import Shard
+from vssemu_fuse.lunfs.control.faults import FaultControl
+from vssemu_fuse.lunfs.control.socket import Control, serve_control
+from vssemu_fuse.lunfs.faults.instruments import Instruments
+from vssemu_fuse.lunfs.fuse.serving import DataPath, data_path, prepare_process
+from vssemu_fuse.lunfs.io.buffers import Scratch
+from vssemu_fuse.lunfs.shard.chains import Chains
+from vssemu_fuse.lunfs.shard.served import CHUNK_SIZE, Setting
+from vssemu_fuse.lunfs.shard.shard import Shard
 
 POOL: Final = "pool"
 

@@ -20,8 +20,8 @@ import numpy as np
 import trio
 
 from vssemu.array.engines.files import IMAGE
-from vssemu.array.engines.maps import differing
-from vssemu.array.engines.reflink import ReflinkEngine
+from vssemu.array.engines.reflink.engine import ReflinkEngine
+from vssemu.array.engines.reflink.maps import differing
 from vssemu.array.naming import mint_lun_id
 from vssemu.linux import blockdev, fiemap, filesystems, freeze, fsxattr, loop, mount
 from vssemu.vss.array import LunKind

@@ -9,7 +9,7 @@ from pathlib import Path
 import trio
 
 from tests.rig.lunfs.lunfsrig import BLOCK, MIB, LunfsRig
-from vssemu.array.engines.cow import CowEngine
+from vssemu.array.engines.cow.engine import CowEngine
 from vssemu.array.naming import mint_lun_id
 from vssemu.vss.array import LunKind
 from vssemu.vss.engine import CopyPair, Prepared

@@ -23,7 +23,7 @@ from tests.rig.array.convergingrig import (
 )
 from vssemu.array import sets
 from vssemu.array.array import Array, open_array
-from vssemu.array.engines.reflink import SECONDS_PER_CLONE
+from vssemu.array.engines.reflink.engine import SECONDS_PER_CLONE
 from vssemu.linux import fiemap, filesystems
 from vssemu.linux.fiemap import ExtentFlag
 from vssemu.vss.array import LunKind

@@ -31,7 +31,8 @@ from tests.rig.lunfs.lunfsrig import LunfsRig, xfs_pool
 from tests.rig.lunfs.lunfsrig import running as shards_running
 from vssemu.api import array as api
 from vssemu.api import shard as shard_api
-from vssemu.array.engines import cow_commit, cow_shards
+from vssemu.array.engines.cow import commit as cow_commit
+from vssemu.array.engines.cow import shards as cow_shards
 from vssemu.array.naming import mint_lun_id
 from vssemu.array.pool import open_pool
 from vssemu.linux import loop

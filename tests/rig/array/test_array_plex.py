@@ -27,7 +27,7 @@ from tests.rig.array.convergingrig import (
     raw_load,
 )
 from vssemu.api import array as api
-from vssemu.array.engines import plex
+from vssemu.array.engines.reflink import plex
 from vssemu.linux import fiemap
 from vssemu.linux.fiemap import ExtentFlag
 from vssemu.vss.array import LunKind

@@ -8,11 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vssemu.vss.identity import LunId
-from vssemu_fuse.lunfs.buffers import Scratch, aligned
-from vssemu_fuse.lunfs.chain import Chain, prepare_store
-from vssemu_fuse.lunfs.disk import FileDisk
-from vssemu_fuse.lunfs.view import View
-from vssemu_fuse.lunfs.work import Work, Worker
+from vssemu_fuse.lunfs.chain.chain import Chain, prepare_store
+from vssemu_fuse.lunfs.io.buffers import Scratch, aligned
+from vssemu_fuse.lunfs.io.disk import FileDisk
+from vssemu_fuse.lunfs.io.view import View
+from vssemu_fuse.lunfs.io.work import Work, Worker
 
 LIMIT = 10_000
 """Milliseconds that one request may take."""

@@ -23,11 +23,11 @@ from tests.rig.lunfs.shuffle import Scheduler, ShuffledDisk
 from tests.rig.lunfs.stamps import BLOCK, WORDS, Clock, Cut, History, Words, judge, stamp
 from vssemu.stores.format import store_length
 from vssemu.vss.identity import LunId
-from vssemu_fuse.lunfs.buffers import Scratch, aligned
-from vssemu_fuse.lunfs.chain import Chain, prepare_store
-from vssemu_fuse.lunfs.disk import FileDisk
-from vssemu_fuse.lunfs.holding import Hold
-from vssemu_fuse.lunfs.work import Worker
+from vssemu_fuse.lunfs.chain.chain import Chain, prepare_store
+from vssemu_fuse.lunfs.chain.holding import Hold
+from vssemu_fuse.lunfs.io.buffers import Scratch, aligned
+from vssemu_fuse.lunfs.io.disk import FileDisk
+from vssemu_fuse.lunfs.io.work import Worker
 
 MIB = 1 << 20
 LONGEST = 24

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vssemu.linux.aio import Rooms
-from vssemu_fuse.lunfs.disk import FileDisk
-from vssemu_fuse.lunfs.work import Gate, Operation
+from vssemu_fuse.lunfs.io.disk import FileDisk
+from vssemu_fuse.lunfs.io.work import Gate, Operation
 
 BLOCK = 4096
 

@@ -21,8 +21,8 @@ import trio
 
 from vssemu.linux.aio import Context, Io
 from vssemu_fuse.lunfs.__main__ import main
-from vssemu_fuse.lunfs.request import Request
-from vssemu_fuse.lunfs.serving import DataPath
+from vssemu_fuse.lunfs.fuse.request import Request
+from vssemu_fuse.lunfs.fuse.serving import DataPath
 
 DIE, WAIT = "die", "wait"
 

@@ -16,11 +16,11 @@ from tests.rig.lunfs.chaosdisk import BLOCK, Chaos, ChaosDisk
 from vssemu.stores.format import store_length
 from vssemu.stores.reading import read_store
 from vssemu.vss.identity import LunId
-from vssemu_fuse.lunfs.buffers import Scratch, aligned
-from vssemu_fuse.lunfs.chain import Chain, prepare_store
-from vssemu_fuse.lunfs.holding import Hold
-from vssemu_fuse.lunfs.nodes import Node, runs_of
-from vssemu_fuse.lunfs.work import Operation, Worker
+from vssemu_fuse.lunfs.chain.chain import Chain, prepare_store
+from vssemu_fuse.lunfs.chain.holding import Hold
+from vssemu_fuse.lunfs.chain.nodes import Node, runs_of
+from vssemu_fuse.lunfs.io.buffers import Scratch, aligned
+from vssemu_fuse.lunfs.io.work import Operation, Worker
 
 ORIGIN = LunId("origin")
 _STUCK = 100_000

@@ -21,8 +21,8 @@ from vssemu.linux.readiness import tell_ready
 from vssemu.rpc.caller import Caller
 from vssemu.rpc.interface import Declared, Interface
 from vssemu.rpc.server import serve_unix
-from vssemu_fuse.lunfs.disk import FileDisk
-from vssemu_fuse.lunfs.serving import DataPath, data_path, prepare_process
+from vssemu_fuse.lunfs.fuse.serving import DataPath, data_path, prepare_process
+from vssemu_fuse.lunfs.io.disk import FileDisk
 
 plain = Interface("io.vssemu.test.Plain", "A directory of images.")
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from vssemu.linux.aio import Rooms
-from vssemu_fuse.lunfs.disk import Disk
-from vssemu_fuse.lunfs.work import Gate, Operation, Work, Worker
+from vssemu_fuse.lunfs.io.disk import Disk
+from vssemu_fuse.lunfs.io.work import Gate, Operation, Work, Worker
 
 
 class Scheduler:

@@ -15,7 +15,7 @@ from tests.rig.lunfs.conftest import make_images, scratch
 from tests.rig.lunfs.lunfsrig import BLOCK, MIB, LunfsRig, run, running
 from vssemu.linux import libc, loop, statx
 from vssemu.rpc.client import connect
-from vssemu_fuse.lunfs.names import inode_of
+from vssemu_fuse.lunfs.fuse.names import inode_of
 
 PUNCH_KEEPING_SIZE, ZERO_RANGE, COLLAPSE = 3, 16, 8
 

@@ -17,12 +17,12 @@ from tests.rig.lunfs.chains import Driver, directory, wait
 from vssemu.linux.aio import Io, Rooms
 from vssemu.stores.format import store_length
 from vssemu.vss.identity import LunId
-from vssemu_fuse.lunfs import volatile
-from vssemu_fuse.lunfs.buffers import aligned
-from vssemu_fuse.lunfs.disk import FileDisk
-from vssemu_fuse.lunfs.power import PoweredView, Supply
-from vssemu_fuse.lunfs.volatile import Power, VolatileDisk
-from vssemu_fuse.lunfs.work import Gate, Operation
+from vssemu_fuse.lunfs.faults import volatile
+from vssemu_fuse.lunfs.faults.power import PoweredView, Supply
+from vssemu_fuse.lunfs.faults.volatile import Power, VolatileDisk
+from vssemu_fuse.lunfs.io.buffers import aligned
+from vssemu_fuse.lunfs.io.disk import FileDisk
+from vssemu_fuse.lunfs.io.work import Gate, Operation
 
 BLOCK = 4096
 BLOCKS = 256

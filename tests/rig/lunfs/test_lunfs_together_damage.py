@@ -12,7 +12,7 @@ from vssemu.api import shard as api
 from vssemu.stores.format import EXCEPTION
 from vssemu.vss.engine import CopyPair
 from vssemu.vss.identity import LunId
-from vssemu_fuse.lunfs.served import CHUNK_SIZE as CHUNK
+from vssemu_fuse.lunfs.shard.served import CHUNK_SIZE as CHUNK
 
 OLD, MIDDLE, NEW = (letter * BLOCK for letter in (b"o", b"m", b"n"))
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.rig.lunfs.chains import directory, sparse, wait
-from vssemu_fuse.lunfs.buffers import aligned
-from vssemu_fuse.lunfs.disk import FileDisk
-from vssemu_fuse.lunfs.work import Gate, Operation, Worker
+from vssemu_fuse.lunfs.io.buffers import aligned
+from vssemu_fuse.lunfs.io.disk import FileDisk
+from vssemu_fuse.lunfs.io.work import Gate, Operation, Worker
 
 BLOCK = 4096
 SIZE = 1 << 20

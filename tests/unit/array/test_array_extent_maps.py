@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vssemu.array.engines.maps import Range, differing, slices
+from vssemu.array.engines.reflink.maps import Range, differing, slices
 from vssemu.linux.fiemap import ExtentFlag, Extents
 
 BLOCK = 4096

@@ -6,9 +6,9 @@ import struct
 import pytest
 
 from vssemu.linux.aio import Io
-from vssemu_fuse.lunfs import wire
-from vssemu_fuse.lunfs.names import Names, inode_of
-from vssemu_fuse.lunfs.wire import InitFlag
+from vssemu_fuse.lunfs.fuse import wire
+from vssemu_fuse.lunfs.fuse.names import Names, inode_of
+from vssemu_fuse.lunfs.fuse.wire import InitFlag
 
 LUN = "naa.60000000000000000000000000000001"
 
@@ -88,7 +88,7 @@ def test_numbers_of_files_stay_what_they_are() -> None:
 def test_two_names_never_share_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     names = Names()
     names.add("one", _View())
-    monkeypatch.setattr("vssemu_fuse.lunfs.names.inode_of", lambda _name: inode_of("one"))
+    monkeypatch.setattr("vssemu_fuse.lunfs.fuse.names.inode_of", lambda _name: inode_of("one"))
     with pytest.raises(OSError, match="inode number of one") as failure:
         names.add("two", _View())
     assert failure.value.errno == errno.EEXIST

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vssemu_fuse.lunfs.history import BLOCK, History
+from vssemu_fuse.lunfs.faults.history import BLOCK, History
 
 BLOCKS = 6
 

@@ -8,8 +8,8 @@ from typing import Final
 import trio
 
 from vssemu.array.core import ScratchEngine
-from vssemu.array.engines.cow import CowEngine
-from vssemu.array.engines.reflink import ReflinkEngine
+from vssemu.array.engines.cow.engine import CowEngine
+from vssemu.array.engines.reflink.engine import ReflinkEngine
 from vssemu.array.pool import Pool
 from vssemu.vss.errors import InvalidArgument
 

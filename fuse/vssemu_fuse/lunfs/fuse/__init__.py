@@ -1,0 +1,1 @@
+"""The kernel's end of lunfs: requests from /dev/fuse and their answers."""

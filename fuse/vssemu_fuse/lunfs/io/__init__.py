@@ -1,0 +1,1 @@
+"""What all of lunfs works with: asynchronous I/O, disks, memory, the protocol of a view."""

@@ -1,0 +1,1 @@
+"""Copies by copy on write: LUNs are nodes of chains, which lunfs serves."""

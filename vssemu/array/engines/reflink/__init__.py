@@ -1,0 +1,1 @@
+"""Copies by the file system: LUNs are files, a copy is a clone."""
