@@ -24,41 +24,37 @@ write goes on without the copy.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from vssemu import logs
 from vssemu.stores.format import (
     EXCEPTION,
-    exception_offset,
     next_data_chunk,
 )
+from vssemu_fuse.lunfs.chain.committing import (
+    MOST_ENTRIES,
+    TABLE_BLOCKS,
+    chunk_writes,
+    places_for,
+    read_old,
+    table_writes,
+    zeroes_ahead,
+)
 from vssemu_fuse.lunfs.chain.loading import write_header
-from vssemu_fuse.lunfs.chain.nodes import Node, Run, Ticket, Wanted, enter, leave, owner_of
+from vssemu_fuse.lunfs.chain.nodes import Node, Ticket, Wanted
 from vssemu_fuse.lunfs.io.buffers import Scratch
 from vssemu_fuse.lunfs.io.view import BLOCK
-from vssemu_fuse.lunfs.io.work import Gate, Operation, Work, Worker
+from vssemu_fuse.lunfs.io.work import Gate, Operation, Worker
 
 _log = logs.get_logger(__name__)
 
-MOST_ENTRIES: Final = 512
-"""Entries in a commit; they stand in at most TABLE_BLOCKS blocks of the table."""
-
-TABLE_BLOCKS: Final = 4
-
 MOST_PATIENCE: Final = 0.01
 """Seconds that a commit waits for more at most."""
-
-AHEAD: Final = 1 << 20
-"""Bytes of a store that are zeroed before they are used, at most."""
-
-LARGEST_AHEAD: Final = 16 << 10
-"""Bytes of the largest chunk for which that pays."""
 
 
 class Copier:
@@ -180,18 +176,20 @@ class Copier:
             if settling is not None:
                 yield from settling
             node.is_settled = True
-        places = self._places(node, len(batch))
+        places = places_for(node, len(batch), self.chunk_size)
         if not places:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         batch = batch[: len(places)]
-        yield from self._read(node, batch, room)
-        writes = self._chunk_writes(node, batch, places, room)
-        writes += self._ahead(node, places)
+        yield from read_old(node, batch, room, self.chunk_size)
+        writes = chunk_writes(node, batch, places, room, self.chunk_size)
+        writes += zeroes_ahead(node, places, self._scratch.zeroes, self.chunk_size)
         if writes:
             yield writes
         if self._power:
             yield node.disk.flush()
-        blocks, block = self._table_writes(node, batch, places, room[-TABLE_BLOCKS * BLOCK :])
+        blocks, block = table_writes(
+            node, batch, places, room[-TABLE_BLOCKS * BLOCK :], self.chunk_size
+        )
         yield blocks
         if self._power:
             yield node.disk.flush()
@@ -203,139 +201,6 @@ class Copier:
             del node.pending[wanted.chunk]
             wanted.ticket.settle_one()
         return len(batch)
-
-    def _places(self, node: Node, count: int) -> list[int]:
-        """Return the next chunks of the store for data, as many as there are."""
-        per, place = self.chunk_size // EXCEPTION.size, node.next_chunk
-        end = node.disk.size // self.chunk_size
-        places = []
-        for _ in range(min(count, node.capacity - node.count)):
-            if place >= end:
-                break
-            places.append(place)
-            place = next_data_chunk(place, per)
-        return places
-
-    def _read(self, node: Node, batch: list[Wanted], room: memoryview) -> Operation[None]:
-        """Read the old view of all chunks that are not written as a whole; patch them."""
-        size = self.chunk_size
-        assert node.younger is not None, "an origin wants no entries"
-        runs: list[Run] = []
-        rooms: list[int] = []
-        run, end = None, 0
-        for index, wanted in enumerate(batch):
-            if wanted.is_hole or (wanted.data is not None and len(wanted.data) == size):
-                continue
-            owner, at = owner_of(node.younger, wanted.chunk)
-            place, start = at * size, index * size
-            if (
-                run is not None
-                and run.owner is owner
-                and run.place + run.length == place
-                and end == start
-                and run.last + 1 == wanted.chunk
-            ):
-                run.length += size
-                run.last = wanted.chunk
-            else:
-                run = Run(owner, place, size, wanted.chunk)
-                runs.append(run)
-                rooms.append(start)
-            end = start + size
-        if not runs:
-            return
-        enter(runs)
-        try:
-            yield [
-                run.owner.disk.read(room[start : start + run.length], run.place)
-                for run, start in zip(runs, rooms, strict=True)
-            ]
-        finally:
-            leave(runs)
-        for index, wanted in enumerate(batch):
-            if wanted.data is not None and len(wanted.data) < size:
-                start = index * size + wanted.within
-                room[start : start + len(wanted.data)] = wanted.data
-
-    def _chunk_writes(
-        self, node: Node, batch: list[Wanted], places: list[int], room: memoryview
-    ) -> list[Work[Any]]:
-        """Return the writes of the chunks; neighbours go together.
-
-        What is zero is not written: chunks that were not handed out yet are holes.
-        """
-        size = self.chunk_size
-        writes: list[Work[Any]] = []
-        zeroes = bytes(_LOOK)
-        rooms: list[memoryview] = []
-        first = after = -1
-        start = stop = -1
-        for index, wanted in enumerate(batch):
-            if wanted.is_hole:
-                continue
-            at = index * size
-            if wanted.data is not None and len(wanted.data) == size:
-                chunk, at = wanted.data, -1
-            else:
-                chunk = room[at : at + size]
-                if chunk[:_LOOK] == zeroes and _is_zero(chunk):
-                    continue
-            place = places[index]
-            if place == after and len(rooms) < MOST_ENTRIES:
-                if at >= 0 and at == stop:
-                    stop += size
-                    rooms[-1] = room[start:stop]
-                else:
-                    rooms.append(chunk)
-                    start, stop = at, at + size if at >= 0 else -1
-            else:
-                if rooms:
-                    writes.append(self._write(node, rooms, first))
-                rooms, first = [chunk], place
-                start, stop = at, at + size if at >= 0 else -1
-            after = place + 1
-        if rooms:
-            writes.append(self._write(node, rooms, first))
-        return writes
-
-    def _write(self, node: Node, rooms: list[memoryview], place: int) -> Work[int]:
-        return node.disk.write(rooms[0] if len(rooms) == 1 else rooms, place * self.chunk_size)
-
-    def _ahead(self, node: Node, places: list[int]) -> list[Work[object]]:
-        """Return a write of zeroes where small chunks are to come, once in a while.
-
-        A flush after writes to new places of a file takes three times as long as one after
-        writes to old ones, and everything waits while such writes are submitted, for they
-        have places found for them. As much is written ahead as there is already, up to AHEAD.
-        """
-        size = self.chunk_size
-        after = (places[-1] + 1) * size
-        if size > LARGEST_AHEAD or len(places) * size > AHEAD // 4:
-            return []
-        begin = max(node.ahead, after)
-        length = min(AHEAD, after, node.disk.size - begin) // BLOCK * BLOCK
-        if begin - after > length // 2 or not length:
-            return []
-        node.ahead = begin + length
-        return [_as_well(node.disk.write(self._scratch.zeroes[:length], begin))]
-
-    def _table_writes(
-        self, node: Node, batch: list[Wanted], places: list[int], room: memoryview
-    ) -> tuple[list[Work[int]], bytes]:
-        """Return the writes of the blocks of the table, and what the last block is then."""
-        writes: list[Work[int]] = []
-        page, at = room[:BLOCK], -1
-        for number, (wanted, place) in enumerate(zip(batch, places, strict=True), node.count):
-            offset = exception_offset(number, self.chunk_size)
-            within = offset % BLOCK
-            if offset - within != at:
-                at = offset - within
-                start = len(writes) * BLOCK
-                page = room[start : start + BLOCK]
-                page[:] = node.block if within else bytes(BLOCK)
-                writes.append(node.disk.write(page, at))
-            EXCEPTION.pack_into(page, within, wanted.chunk, place)
-        return writes, bytes(page)
 
     # --- the end of a snapshot
 
@@ -379,22 +244,9 @@ class Copier:
         gate.open()
 
 
-_LOOK: Final = 16
-
-
-def _is_zero(chunk: memoryview) -> bool:
-    return not any(chunk[::BLOCK]) and chunk.tobytes().count(0) == len(chunk)
-
-
 def _end_patience(node: Node) -> None:
     if time.monotonic() >= node.patience:
         node.enough.open()
-
-
-def _as_well(work: Work[int]) -> Operation[None]:
-    """Do what may fail."""
-    with contextlib.suppress(OSError):
-        yield work
 
 
 def _raise(result: object) -> None:
