@@ -16,6 +16,7 @@ all of them see, from before it is looked at until it is nobody's again.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -256,4 +257,6 @@ class Grants:
             )
             for device in sorted(devices)
         ]
-        await trio.to_thread.run_sync(device_fence.set_fence, group, [*base_rules(), *rules])
+        # FileNotFoundError: the host was killed, and its group went this moment.
+        with suppress(FileNotFoundError):
+            await trio.to_thread.run_sync(device_fence.set_fence, group, [*base_rules(), *rules])

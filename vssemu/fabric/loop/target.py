@@ -73,8 +73,9 @@ class LoopTarget:
     async def _review(self) -> None:
         try:
             await self.grants.review()
-        except VssError as error:
-            # The store is full, say: what stays given is taken back at the next event.
+        except (VssError, OSError) as error:
+            # The store is full, or a host's group went under the look, say: what stays given
+            # is taken back at the next event.
             logger.error("grants_not_reviewed", error=str(error))
 
     @staticmethod
