@@ -96,7 +96,7 @@ def up(
       name = "lab"
       hosts = ["systemOne", "systemTwo"]
       engine = "reflink"                    # or "cow"
-      chunk_size = "4K"                     # engine cow: 4K to 1M
+      chunk_size = "16K"                    # engine cow: 4K to 1M
       safety = "power"                      # engine cow: or "process"
       pool = "/srv/pool"                    # relative: to the file's directory
       volumes = ["F:=2G", "G:=1G:xfs@systemTwo", "H:=64M+I:=64M"]
