@@ -10,17 +10,16 @@ do. Checksums are looked at before anything is written.
 import errno
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from vssemu.faults.writelog import EntryKind, LogEntry, LogReader
+from vssemu.faults.writelog import Closable, EntryKind, LogEntry, LogReader
 from vssemu.linux import fallocate
 from vssemu.vss.errors import ObjectNotFound
 
 _PIECE: Final = 1 << 20
 
 
-class Replay:
+class Replay(Closable):
     """A replay under way; goes forward only. Raises OSError, InvalidArgument.
 
     image: made, as long as the LUN, when it is not there; a shorter one is made longer.
@@ -83,17 +82,6 @@ class Replay:
         if self._image >= 0:
             os.close(self._image)
             self._image = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def last_before(log: Path, *, seconds: float | None = None, mark: str | None = None) -> int:

@@ -29,7 +29,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from vssemu.vss.errors import InvalidArgument
@@ -93,7 +92,21 @@ def _sealed(packed: bytes) -> bytes:
     return packed + _CHECK.pack(zlib.crc32(packed))
 
 
-class LogWriter:
+class Closable:
+    """Closes what it has open at the end of a `with` block."""
+
+    def close(self) -> None:
+        """Close it; again does nothing."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class LogWriter(Closable):
     """A log that is written to. Not durable, for the machine's sake: a killed writer loses none.
 
     Made by `create` or `resume`; a context manager, or `close`.
@@ -189,19 +202,8 @@ class LogWriter:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class LogReader:
+class LogReader(Closable):
     """A log that is read, perhaps while it grows. A context manager, or `close`.
 
     Raises OSError; InvalidArgument for a file that is no log.
@@ -288,14 +290,3 @@ class LogReader:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
