@@ -131,11 +131,12 @@ async def test_a_program_dies_with_the_service_that_started_it(short_directory: 
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parents[3]
     )
     assert starter.stdout
-    pid = 0
+    said = b""
     with trio.fail_after(20):
-        while not pid:
-            data = await starter.stdout.receive_some()
-            pid = int(data.split()[-1])
+        # What it logs comes before, and perhaps alone.
+        while not (numbers := [line for line in said.split(b"\n")[:-1] if line.isdigit()]):
+            said += await starter.stdout.receive_some()
+        pid = int(numbers[0])
         await until(lambda: name_of(pid) == "sleep")
         starter.kill()
         await starter.wait()

@@ -52,7 +52,8 @@ class ScriptedService:
 
     def _method(self, method: Method[..., Any]) -> object:
         async def answer(caller: object, **keywords: Any) -> Any:
-            keywords.pop("session", None)
+            for given in ("session", "reply"):
+                keywords.pop(given, None)
             self.calls.append((method.function_name, keywords))
             found = self.answers.get(method.function_name)
             if isinstance(found, Exception):
@@ -60,6 +61,7 @@ class ScriptedService:
             return found(**keywords) if callable(found) else found
 
         names = ["caller", *(["session"] if method.scoped else []), *method.signature.parameters]
+        names += ["reply"] if method.more else []
         signature = inspect.Signature(
             [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in names]
         )
