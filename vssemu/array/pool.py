@@ -7,6 +7,7 @@
                          namespace alone; a plain directory where there is no image
     DIR/root/luns/naa.…/ one directory a LUN, which spreads LUNs over allocation groups;
                          what is in it belongs to the engine
+    DIR/root/lunfs.lock  which shards of the cow engine serve the pool
     DIR/root/ballast     space that is given up when there is little left; see `space`
     DIR/root/cap         what of the image the disk below could not back; see `cap`
     DIR/ballast          the same on the file system below the image

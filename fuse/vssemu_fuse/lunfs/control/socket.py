@@ -6,12 +6,10 @@ goes on to its end although the caller hangs up.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 import trio
 
@@ -21,12 +19,10 @@ from vssemu.api.lunfaults import lun_faults
 from vssemu.rpc.caller import Caller
 from vssemu.rpc.server import serve_unix
 from vssemu.vss.engine import CopyPair, Usage
-from vssemu.vss.errors import Fail, InsufficientStorage, InvalidArgument
 from vssemu.vss.identity import LunId
+from vssemu.vss.storage import storage_failure
 from vssemu_fuse.lunfs.control.faults import FaultControl
 from vssemu_fuse.lunfs.shard.shard import Shard
-
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Control:
@@ -155,13 +151,4 @@ def _storage(what: str, item: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise InsufficientStorage(
-                f"{what} {item}: the pool has no room left",
-                item=item,
-                hint="delete LUNs or shadow copies, or give the pool more space",
-            ) from error
-        if error.errno == errno.EFBIG:
-            fact = f"{what} {item}: larger than a LUN of this pool can be"
-            raise InvalidArgument(fact, item=item) from error
-        raise Fail(f"{what} {item}: {error}", item=item, hint="see the log of lunfs") from error
+        raise storage_failure(what, item, error, log="the log of lunfs") from error

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from vssemu.linux import fallocate
+from vssemu.linux import fallocate, sparse
 from vssemu.linux.aio import Io, Rooms, flushing, reading, writing
 from vssemu_fuse.lunfs.io.work import Work
 
@@ -76,18 +75,7 @@ class FileDisk:
 
     def data_extents(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
         """As `Disk.data_extents`; read on from wherever it is taken up again."""
-        end = offset + length
-        while offset < end:
-            try:
-                start = os.lseek(self._fd, offset, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-                return
-            if start >= end:
-                return
-            offset = min(os.lseek(self._fd, start, os.SEEK_HOLE), end)
-            yield start, offset - start
+        return sparse.data_extents(self._fd, offset, offset + length)
 
     def fileno(self) -> int:
         """Return the descriptor, which stays the disk's."""

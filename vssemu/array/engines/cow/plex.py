@@ -21,7 +21,7 @@ from vssemu.api import shard as api
 from vssemu.array.engines.cow.nodes import AT, BEFORE, NodeFiles, with_suffix
 from vssemu.array.engines.cow.shards import LONG_SECONDS, Shard, Shards
 from vssemu.array.engines.files import opened
-from vssemu.linux import fallocate
+from vssemu.linux import fallocate, sparse
 from vssemu.vss.engine import CopyPair
 from vssemu.vss.errors import BadState, InsufficientStorage
 from vssemu.vss.identity import LunId
@@ -174,21 +174,8 @@ def joined(ranges: Iterable[Range], size: int | None = None) -> Iterator[Range]:
 
 def _extents(path: Path) -> list[Range]:
     """Return where a sparse file has data."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        found: list[Range] = []
-        offset = 0
-        while True:
-            try:
-                start = os.lseek(descriptor, offset, os.SEEK_DATA)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
-                    return found
-                raise
-            offset = os.lseek(descriptor, start, os.SEEK_HOLE)
-            found.append((start, offset - start))
-    finally:
-        os.close(descriptor)
+    with opened(path, os.O_RDONLY) as image:
+        return list(sparse.data_extents(image, 0, os.fstat(image).st_size))
 
 
 def is_zero(data: memoryview) -> bool:
